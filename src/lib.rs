@@ -1,0 +1,26 @@
+//! windlass: vendor tarballs and conf become immutable bundles, moved node by node, with a way back.
+//!
+//! Modules, from the edge down. A module may use those below it and never one above;
+//! `tests/architecture.rs` keeps this against the table in `ARCHITECTURE.md`.
+//!
+//! | module | for |
+//! |---|---|
+//! | [`cli`] | arguments, one file per command, errors to text and exit codes |
+//! | [`report`] | progress, tables, diffs: what a person reads |
+//! | [`build`] | the parallel engine: recipe to bundle in the store |
+//! | [`store`] | `out/`: OCI layout, caches, locks, gc |
+//! | [`bundle`] | the format: canonical tar, frames, table of contents, manifest |
+//! | [`archive`] | vendor archives as checked streams of entries |
+//! | [`recipe`] | windlass.toml, recipes, templates, windlass.lock, diagnostics |
+//! | [`fs`] | the only place that renames, links, locks and fsyncs |
+//! | [`model`] | digest, names, paths, sizes: no I/O |
+
+pub mod archive;
+pub mod build;
+pub mod bundle;
+pub mod cli;
+pub mod fs;
+pub mod model;
+pub mod recipe;
+pub mod report;
+pub mod store;

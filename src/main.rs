@@ -1,0 +1,5 @@
+//! The `windlass` command: parse, run, exit.
+
+fn main() -> std::process::ExitCode {
+    windlass::cli::main()
+}

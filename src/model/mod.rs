@@ -1,0 +1,17 @@
+//! Digests, names, paths and sizes: values that are checked once, where they enter. No I/O.
+
+mod cancel;
+mod digest;
+mod near;
+mod path;
+mod role;
+mod size;
+mod span;
+
+pub use cancel::{Cancel, Cancelled};
+pub use digest::{Digest, DigestError, Hasher};
+pub use near::nearest;
+pub use path::{BundlePath, PathError};
+pub use role::{NameError, Reference, ReferenceError, Role, Version};
+pub use size::{ByteSize, SizeError};
+pub use span::{DurationError, Span};
