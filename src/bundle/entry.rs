@@ -37,6 +37,16 @@ pub enum Node {
     },
 }
 
+impl Entry {
+    /// Bytes of content; 0 for what is no regular file.
+    pub fn size(&self) -> u64 {
+        match self.node {
+            Node::File { size, .. } => size,
+            Node::Directory | Node::Symlink { .. } | Node::HardLink { .. } => 0,
+        }
+    }
+}
+
 impl Node {
     /// One word for messages and JSON.
     pub fn kind(&self) -> &'static str {

@@ -87,7 +87,7 @@ impl Toc {
 
     /// Bytes of all regular files' content; other names of a file do not count again.
     pub fn unpacked_size(&self) -> u64 {
-        self.entries.iter().map(|entry| if let Node::File { size, .. } = entry.node { size } else { 0 }).sum()
+        self.entries.iter().map(Entry::size).sum()
     }
 
     /// Regular files and hard links.
@@ -160,8 +160,7 @@ fn data_offsets(entries: &[Entry]) -> Vec<u64> {
         .iter()
         .map(|entry| {
             let start = at + tar::header_len(entry);
-            let size = if let Node::File { size, .. } = entry.node { size } else { 0 };
-            at = start + size + tar::padding(size);
+            at = start + entry.size() + tar::padding(entry.size());
             start
         })
         .collect()
@@ -278,7 +277,9 @@ impl<'a> Reader<'a> {
         columns.iter().try_for_each(Reader::done)?;
         let sizes = (0..frame_count).map(|_| self.number()).collect::<Result<Vec<_>, _>>()?;
         self.done()?;
-        let pieces = layout::pieces(&entries);
+        // Asked first, so that a lying size cannot ask for a table of millions of pieces.
+        let data: u64 = entries.iter().map(Entry::size).sum();
+        let pieces = if data / layout::PIECE > frame_count { Vec::new() } else { layout::pieces(&entries) };
         if pieces.len() != sizes.len() {
             return Err(invalid("its frames are not those that its files make"));
         }
