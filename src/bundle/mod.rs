@@ -7,9 +7,13 @@ pub mod blob;
 mod entry;
 pub mod frame;
 pub mod layout;
+pub mod manifest;
 pub mod tar;
 mod toc;
+pub mod tree;
 
 pub use blob::{PlaceError, TocPlace};
 pub use entry::{Entry, Node};
+pub use manifest::{Composed, Layer, Manifest, ManifestError};
 pub use toc::{Frame, TOC_FORMAT, Toc, TocError};
+pub use tree::{Tree, TreeError};
