@@ -166,6 +166,12 @@ impl Manifest {
         Ok((own_digest(manifest.config())?, manifest.config().size()))
     }
 
+    /// Digests of all blobs that a manifest names.
+    pub fn blobs_of(manifest: &[u8]) -> Result<Vec<Digest>, ManifestError> {
+        let manifest = parse(manifest)?;
+        std::iter::once(manifest.config()).chain(manifest.layers()).map(own_digest).collect()
+    }
+
     /// Reads a manifest with its config.
     pub fn parse(manifest: &[u8], config: &[u8]) -> Result<Self, ManifestError> {
         let manifest = parse(manifest)?;

@@ -162,7 +162,9 @@ impl<'a> Tree<'a> {
         for (path, (layer, entry)) in &self.0 {
             // Layers hold every directory above what they hold, so that one step up is enough; and in path
             // order neighbours share their parent.
-            let Some(above) = entry.path.ancestors().last().filter(|above| *above != checked) else { continue };
+            let Some(above) = entry.path.ancestors().last().filter(|above| *above != checked) else {
+                continue;
+            };
             checked = above;
             self.check_above(path, *layer, above)?;
         }

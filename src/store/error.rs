@@ -73,7 +73,9 @@ pub enum StoreError {
         source: TocError,
     },
     /// Another content has that name already.
-    #[error("`{role}:{version}` is in the store already with another content ({found}; this build made {made})")]
+    #[error(
+        "`{role}:{version}` is in the store already with another content ({found}; this build made {made})"
+    )]
     Taken {
         /// The role.
         role: Role,
@@ -96,7 +98,10 @@ impl StoreError {
                 vec!["move out/ aside and build again; everything in it can be made again".to_owned()]
             }
             Self::NoBundle { near, .. } if !near.is_empty() => {
-                vec![format!("did you mean {}?", near.join(", ")), "`windlass ls` lists all of them".to_owned()]
+                vec![
+                    format!("did you mean {}?", near.join(", ")),
+                    "`windlass ls` lists all of them".to_owned(),
+                ]
             }
             Self::NoBundle { .. } => vec!["`windlass ls` lists all of them".to_owned()],
             Self::NoBlob { .. } | Self::Damaged { .. } | Self::Manifest { .. } | Self::Toc { .. } => vec![

@@ -82,7 +82,10 @@ impl Index {
     pub fn near(&self, reference: &Reference) -> Vec<String> {
         let names: Vec<String> =
             self.bundles().flat_map(|b| [b.role.to_string(), format!("{}:{}", b.role, b.version)]).collect();
-        nearest(&reference.to_string(), names.iter().map(String::as_str)).into_iter().map(str::to_owned).collect()
+        nearest(&reference.to_string(), names.iter().map(String::as_str))
+            .into_iter()
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Adds a bundle as the newest of its role; the caller has made sure that its name is free.
@@ -124,6 +127,9 @@ mod tests {
         index.remove(&newest.role, &newest.version);
         assert_eq!(index.bundles().count(), 1);
         let written = serde_json::to_string(&index).unwrap();
-        assert!(written.contains(r#""platform":{"os":"linux"}"#) && written.contains(r#""annotations":{"a":"b"}"#));
+        assert!(
+            written.contains(r#""platform":{"os":"linux"}"#)
+                && written.contains(r#""annotations":{"a":"b"}"#)
+        );
     }
 }

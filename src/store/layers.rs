@@ -81,7 +81,12 @@ impl Store {
     }
 
     /// Remembers a layer.
-    pub fn remember_layer(&self, options: &Digest, source: &Digest, record: &LayerRecord) -> Result<(), IoError> {
+    pub fn remember_layer(
+        &self,
+        options: &Digest,
+        source: &Digest,
+        record: &LayerRecord,
+    ) -> Result<(), IoError> {
         write(&self.layer_path(options, source), record)
     }
 

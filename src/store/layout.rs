@@ -109,7 +109,9 @@ impl Store {
         }
         match Digest::of(&bytes) {
             found if found == *digest => Ok(bytes),
-            found => Err(StoreError::Damaged { digest: *digest, what: format!("its content has digest {found}") }),
+            found => {
+                Err(StoreError::Damaged { digest: *digest, what: format!("its content has digest {found}") })
+            }
         }
     }
 
@@ -155,7 +157,8 @@ impl Store {
     /// Replaces the index. The caller holds [`Store::lock_index`].
     pub fn replace_index(&self, index: &Index) -> Result<(), StoreError> {
         let path = self.root.join("index.json");
-        let bytes = serde_json::to_vec(index).map_err(|source| StoreError::Json { path: path.clone(), source })?;
+        let bytes =
+            serde_json::to_vec(index).map_err(|source| StoreError::Json { path: path.clone(), source })?;
         Ok(replace(&path, &bytes)?)
     }
 
