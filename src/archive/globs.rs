@@ -94,7 +94,8 @@ impl PartialEq for Globs {
 impl Eq for Globs {}
 
 /// Which globs match, asked path by path; remembers which ever did.
-pub(super) struct Matcher<'a> {
+#[derive(Debug)]
+pub struct Matcher<'a> {
     globs: &'a Globs,
     ever: Vec<bool>,
     hits: Vec<usize>,
@@ -103,12 +104,13 @@ pub(super) struct Matcher<'a> {
 }
 
 impl<'a> Matcher<'a> {
-    pub(super) fn new(globs: &'a Globs) -> Self {
+    /// Nothing was asked yet.
+    pub fn new(globs: &'a Globs) -> Self {
         Self { globs, ever: vec![false; globs.written.len()], hits: Vec::new(), directory: None }
     }
 
     /// Whether a glob matches `path` or a directory above it.
-    pub(super) fn covers(&mut self, path: &str) -> bool {
+    pub fn covers(&mut self, path: &str) -> bool {
         if self.globs.is_empty() {
             return false;
         }
@@ -139,7 +141,7 @@ impl<'a> Matcher<'a> {
     }
 
     /// The globs that never matched, as written.
-    pub(super) fn unmatched(&self) -> impl Iterator<Item = &'a str> {
+    pub fn unmatched(&self) -> impl Iterator<Item = &'a str> {
         let globs: &'a Globs = self.globs;
         globs.written.iter().zip(self.ever.clone()).filter(|(_, ever)| !ever).map(|(glob, _)| glob.as_str())
     }

@@ -22,7 +22,7 @@ mod zip;
 
 pub use error::ArchiveError;
 pub use format::{Compression, Format, FormatError};
-pub use globs::{GlobError, Globs};
+pub use globs::{GlobError, Globs, Matcher};
 pub use read::{Source, Summary, read};
 pub use refusal::Refusal;
 pub use selection::{Limits, Selection, Strip, StripError};
