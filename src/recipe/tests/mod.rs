@@ -1,6 +1,15 @@
 //! Tests of the module as a whole: texts in, a project or the text of its errors out.
 
 mod design;
+mod files;
+mod hostile;
+mod lock;
+mod recipes;
+mod secrets;
+mod service;
+mod set;
+mod templates;
+mod windlass_toml;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
