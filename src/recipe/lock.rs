@@ -72,7 +72,7 @@ impl Lock {
             let digest = fields.require("sha256", "\"<64 hex digits>\"").and_then(|node| {
                 let text = node.string("sha256", problems)?;
                 let hex = text.strip_prefix("sha256:").unwrap_or(text);
-                let read = Digest::from_hex(hex).map_err(|_| "expected 64 lower-case hex digits");
+                let read = Digest::from_hex(hex).map_err(|_| "`sha256` must be 64 lower-case hex digits");
                 problems.accept(&node.place, read)
             });
             let size = fields

@@ -66,7 +66,7 @@ fn wrong_entries() {
          [[artifact]]\nname = \"b\"\nsha256 = \"sha256:{digest}\"\nsize = 1\nurl = \"x\"\n"
     );
     assert_snapshot!(Lock::parse(&text).unwrap_err(), @r#"
-    error: expected 64 lower-case hex digits
+    error: `sha256` must be 64 lower-case hex digits
      --> windlass.lock:4:10
       |
     4 | sha256 = "12"

@@ -6,8 +6,10 @@ use super::{WINDLASS_TOML, errors, project};
 
 #[test]
 fn unknown_key() {
-    assert_snapshot!(errors(r#"verison = "2""#), @r#"
-    error: unknown key `verison` in a recipe
+    assert_snapshot!(errors(&[
+        r#"verison = "2""#,
+    ]), @r#"
+    error: unknown key `verison` in the recipe
      --> recipes/x.toml:3:1
       |
     3 | verison = "2"
@@ -20,477 +22,514 @@ fn unknown_key() {
 
 #[test]
 fn unknown_table() {
-    assert_snapshot!(errors(r#"[unpak]
-artifact = "a""#), @"
-error: unknown key `unpak` in a recipe
- --> recipes/x.toml:3:2
-  |
-3 | [unpak]
-  |  ^^^^^
-  |
-  = help: did you mean `unpack`?
-  = help: valid keys: schema, extends, version, unpack, conf, persist, scratch, vars, service
-");
+    assert_snapshot!(errors(&[
+        "[unpak]",
+        r#"artifact = "a""#,
+    ]), @"
+    error: unknown key `unpak` in the recipe
+     --> recipes/x.toml:3:2
+      |
+    3 | [unpak]
+      |  ^^^^^
+      |
+      = help: did you mean `unpack`?
+      = help: valid keys: schema, extends, version, unpack, conf, persist, scratch, vars, service
+    ");
 }
 
 #[test]
 fn unknown_key_of_unpack() {
-    assert_snapshot!(errors(r#"[[unpack]]
-artifact = "a.zip"
-excludes = ["x"]"#), @r#"
-error: unknown key `excludes` in [[unpack]]
- --> recipes/x.toml:5:1
-  |
-5 | excludes = ["x"]
-  | ^^^^^^^^
-  |
-  = help: did you mean `exclude` or `include`?
-  = help: valid keys: artifact, into, strip, include, exclude, keep_setuid, format
-"#);
+    assert_snapshot!(errors(&[
+        "[[unpack]]",
+        r#"artifact = "a.zip""#,
+        r#"excludes = ["x"]"#,
+    ]), @r#"
+    error: unknown key `excludes` in [[unpack]]
+     --> recipes/x.toml:5:1
+      |
+    5 | excludes = ["x"]
+      | ^^^^^^^^
+      |
+      = help: did you mean `exclude` or `include`?
+      = help: valid keys: artifact, into, strip, include, exclude, keep_setuid, format
+    "#);
 }
 
 #[test]
 fn wrong_type() {
-    assert_snapshot!(errors(r#"[[unpack]]
-artifact = 7
-keep_setuid = "yes"
-strip = "one"
-include = "lib/**"
-[[conf]]
-from = ["a"]"#), @r#"
-error: `artifact` must be a string, not an integer
- --> recipes/x.toml:4:12
-  |
-4 | artifact = 7
-  |            ^ this is an integer
-  |
-  = help: quote it: "7"
+    assert_snapshot!(errors(&[
+        "[[unpack]]",
+        "artifact = 7",
+        r#"keep_setuid = "yes""#,
+        r#"strip = "one""#,
+        r#"include = "lib/**""#,
+        "[[conf]]",
+        r#"from = ["a"]"#,
+    ]), @r#"
+    error: `artifact` must be a string, not an integer
+     --> recipes/x.toml:4:12
+      |
+    4 | artifact = 7
+      |            ^ this is an integer
+      |
+      = help: quote it: "7"
 
-error: `keep_setuid` must be `true` or `false`, not a string
- --> recipes/x.toml:5:15
-  |
-5 | keep_setuid = "yes"
-  |               ^^^^^ this is a string
+    error: `keep_setuid` must be `true` or `false`, not a string
+     --> recipes/x.toml:5:15
+      |
+    5 | keep_setuid = "yes"
+      |               ^^^^^ this is a string
 
-error: `strip` must be "auto" or a whole number, not a string
- --> recipes/x.toml:6:9
-  |
-6 | strip = "one"
-  |         ^^^^^ this is a string
+    error: `strip` must be "auto" or a whole number, not a string
+     --> recipes/x.toml:6:9
+      |
+    6 | strip = "one"
+      |         ^^^^^ this is a string
 
-error: `include` must be an array, as in include = ["lib/**"], not a string
- --> recipes/x.toml:7:11
-  |
-7 | include = "lib/**"
-  |           ^^^^^^^^ this is a string
+    error: `include` must be an array, as in include = ["lib/**"], not a string
+     --> recipes/x.toml:7:11
+      |
+    7 | include = "lib/**"
+      |           ^^^^^^^^ this is a string
 
-error: `from` must be a string, not an array
- --> recipes/x.toml:9:8
-  |
-9 | from = ["a"]
-  |        ^^^^^ this is an array
-"#);
+    error: `from` must be a string, not an array
+     --> recipes/x.toml:9:8
+      |
+    9 | from = ["a"]
+      |        ^^^^^ this is an array
+    "#);
 }
 
 #[test]
 fn strip_out_of_range() {
-    assert_snapshot!(errors(r#"[[unpack]]
-artifact = "a"
-strip = -1"#), @"
-error: `strip` must be from 0 to 64, not -1
- --> recipes/x.toml:5:9
-  |
-5 | strip = -1
-  |         ^^
-");
+    assert_snapshot!(errors(&[
+        "[[unpack]]",
+        r#"artifact = "a""#,
+        "strip = -1",
+    ]), @"
+    error: `strip` must be from 0 to 64, not -1
+     --> recipes/x.toml:5:9
+      |
+    5 | strip = -1
+      |         ^^
+    ");
 }
 
 #[test]
 fn unknown_format() {
-    assert_snapshot!(errors(r#"[[unpack]]
-artifact = "a"
-format = "tgz""#), @r#"
-error: there is no format `tgz`
- --> recipes/x.toml:5:10
-  |
-5 | format = "tgz"
-  |          ^^^^^
-  |
-  = help: valid formats: auto, tar, tar.gz, tar.zst, tar.xz, tar.bz2, zip, file
-"#);
+    assert_snapshot!(errors(&[
+        "[[unpack]]",
+        r#"artifact = "a""#,
+        r#"format = "tgz""#,
+    ]), @r#"
+    error: there is no format `tgz`
+     --> recipes/x.toml:5:10
+      |
+    5 | format = "tgz"
+      |          ^^^^^
+      |
+      = help: valid formats: auto, tar, tar.gz, tar.zst, tar.xz, tar.bz2, zip, file
+    "#);
 }
 
 #[test]
 fn single_table_for_array() {
-    assert_snapshot!(errors(r#"[unpack]
-artifact = "a.zip""#), @"
-error: `unpack` must be an array of tables
- --> recipes/x.toml:3:1
-  |
-3 | [unpack]
-  | ^^^^^^^^
-  |
-  = help: write [[unpack]], once for each
-");
+    assert_snapshot!(errors(&[
+        "[unpack]",
+        r#"artifact = "a.zip""#,
+    ]), @"
+    error: `unpack` must be an array of tables
+     --> recipes/x.toml:3:1
+      |
+    3 | [unpack]
+      | ^^^^^^^^
+      |
+      = help: write [[unpack]], once for each
+    ");
 }
 
 #[test]
 fn missing_keys() {
-    assert_snapshot!(errors(r#"[[unpack]]
-into = "x"
-[[conf]]
-[[persist]]
-[[scratch]]"#), @r#"
-error: [[unpack]] has no `artifact`
- --> recipes/x.toml:3:1
-  |
-3 | [[unpack]]
-  | ^^^^^^^^^^
-  |
-  = help: add: artifact = "<file below install/>"
+    assert_snapshot!(errors(&[
+        "[[unpack]]",
+        r#"into = "x""#,
+        "[[conf]]",
+        "[[persist]]",
+        "[[scratch]]",
+    ]), @r#"
+    error: [[unpack]] has no `artifact`
+     --> recipes/x.toml:3:1
+      |
+    3 | [[unpack]]
+      | ^^^^^^^^^^
+      |
+      = help: add: artifact = "<file below install/>"
 
-error: [[conf]] has no `from`
- --> recipes/x.toml:5:1
-  |
-5 | [[conf]]
-  | ^^^^^^^^
-  |
-  = help: add: from = "<directory or file below conf/>"
+    error: [[conf]] has no `from`
+     --> recipes/x.toml:5:1
+      |
+    5 | [[conf]]
+      | ^^^^^^^^
+      |
+      = help: add: from = "<directory or file below conf/>"
 
-error: [[persist]] has no `name`
- --> recipes/x.toml:6:1
-  |
-6 | [[persist]]
-  | ^^^^^^^^^^^
-  |
-  = help: add: name = "data"
+    error: [[persist]] has no `name`
+     --> recipes/x.toml:6:1
+      |
+    6 | [[persist]]
+      | ^^^^^^^^^^^
+      |
+      = help: add: name = "data"
 
-error: [[scratch]] has no `at`
- --> recipes/x.toml:7:1
-  |
-7 | [[scratch]]
-  | ^^^^^^^^^^^
-  |
-  = help: add: at = "<directory in the release>"
-"#);
+    error: [[scratch]] has no `at`
+     --> recipes/x.toml:7:1
+      |
+    7 | [[scratch]]
+      | ^^^^^^^^^^^
+      |
+      = help: add: at = "<directory in the release>"
+    "#);
 }
 
 #[test]
 fn bad_paths() {
-    assert_snapshot!(errors(r#"[[unpack]]
-artifact = "../a.zip"
-into = "/opt"
-[[scratch]]
-at = """#), @r#"
-error: `artifact` is no path inside its folder: the path has a `..` component
- --> recipes/x.toml:4:12
-  |
-4 | artifact = "../a.zip"
-  |            ^^^^^^^^^^
-  |
-  = help: write a relative path without `..`
+    assert_snapshot!(errors(&[
+        "[[unpack]]",
+        r#"artifact = "../a.zip""#,
+        r#"into = "/opt""#,
+        "[[scratch]]",
+        r#"at = """#,
+    ]), @r#"
+    error: `artifact` is no path inside its folder: the path has a `..` component
+     --> recipes/x.toml:4:12
+      |
+    4 | artifact = "../a.zip"
+      |            ^^^^^^^^^^
+      |
+      = help: write a relative path without `..`
 
-error: `into` is no path inside its folder: the path is absolute
- --> recipes/x.toml:5:8
-  |
-5 | into = "/opt"
-  |        ^^^^^^
-  |
-  = help: write a relative path without `..`
+    error: `into` is no path inside its folder: the path is absolute
+     --> recipes/x.toml:5:8
+      |
+    5 | into = "/opt"
+      |        ^^^^^^
+      |
+      = help: write a relative path without `..`
 
-error: `at` is no path inside its folder: the path is empty
- --> recipes/x.toml:7:6
-  |
-7 | at = ""
-  |      ^^
-  |
-  = help: write a relative path without `..`
-"#);
+    error: `at` is no path inside its folder: the path is empty
+     --> recipes/x.toml:7:6
+      |
+    7 | at = ""
+      |      ^^
+      |
+      = help: write a relative path without `..`
+    "#);
 }
 
 #[test]
 fn bad_globs() {
-    assert_snapshot!(errors(r#"[[conf]]
-from = "x"
-render = ["a[", "/etc/*", "", "../x"]"#), @r#"
-error: `a[` is not a glob: unclosed character class; missing ']'
- --> recipes/x.toml:5:11
-  |
-5 | render = ["a[", "/etc/*", "", "../x"]
-  |           ^^^^
+    assert_snapshot!(errors(&[
+        "[[conf]]",
+        r#"from = "x""#,
+        r#"render = ["a[", "/etc/*", "", "../x"]"#,
+    ]), @r#"
+    error: `a[` is not a glob: unclosed character class; missing ']'
+     --> recipes/x.toml:5:11
+      |
+    5 | render = ["a[", "/etc/*", "", "../x"]
+      |           ^^^^
 
-error: `/etc/*` is not a glob: paths are relative and have no `..`, so it can never match
- --> recipes/x.toml:5:17
-  |
-5 | render = ["a[", "/etc/*", "", "../x"]
-  |                 ^^^^^^^^
+    error: `/etc/*` is not a glob: paths are relative and have no `..`, so it can never match
+     --> recipes/x.toml:5:17
+      |
+    5 | render = ["a[", "/etc/*", "", "../x"]
+      |                 ^^^^^^^^
 
-error: `` is not a glob: it is empty
- --> recipes/x.toml:5:27
-  |
-5 | render = ["a[", "/etc/*", "", "../x"]
-  |                           ^^
+    error: `` is not a glob: it is empty
+     --> recipes/x.toml:5:27
+      |
+    5 | render = ["a[", "/etc/*", "", "../x"]
+      |                           ^^
 
-error: `../x` is not a glob: paths are relative and have no `..`, so it can never match
- --> recipes/x.toml:5:31
-  |
-5 | render = ["a[", "/etc/*", "", "../x"]
-  |                               ^^^^^^
-"#);
+    error: `../x` is not a glob: paths are relative and have no `..`, so it can never match
+     --> recipes/x.toml:5:31
+      |
+    5 | render = ["a[", "/etc/*", "", "../x"]
+      |                               ^^^^^^
+    "#);
 }
 
 #[test]
 fn persist_names() {
-    assert_snapshot!(errors(r#"[[persist]]
-name = "data"
-[[persist]]
-name = "data"
-[[persist]]
-name = "../x""#), @r#"
-error: there are two [[persist]] named `data`
- --> recipes/x.toml:6:8
-  |
-6 | name = "data"
-  |        ^^^^^^
-  |
-  = help: the first is at recipes/x.toml:4:8
+    assert_snapshot!(errors(&[
+        "[[persist]]",
+        r#"name = "data""#,
+        "[[persist]]",
+        r#"name = "data""#,
+        "[[persist]]",
+        r#"name = "../x""#,
+    ]), @r#"
+    error: there are two [[persist]] named `data`
+     --> recipes/x.toml:6:8
+      |
+    6 | name = "data"
+      |        ^^^^^^
+      |
+      = help: the first is at recipes/x.toml:4:8
 
-error: `../x` is not a plain name
- --> recipes/x.toml:8:8
-  |
-8 | name = "../x"
-  |        ^^^^^^
-  |
-  = help: use letters, digits, `_`, `.` and `-`, at most 64, no `.` first
-"#);
+    error: `../x` is not a plain name
+     --> recipes/x.toml:8:8
+      |
+    8 | name = "../x"
+      |        ^^^^^^
+      |
+      = help: use letters, digits, `_`, `.` and `-`, at most 64, no `.` first
+    "#);
 }
 
 #[test]
 fn overlapping_places() {
-    assert_snapshot!(errors(r#"[[persist]]
-name = "data"
-at = "es/data"
-[[scratch]]
-at = "es/data/tmp"
-[[scratch]]
-at = "es/data""#), @r#"
-error: `es/data/tmp` and `es/data` lie in each other
- --> recipes/x.toml:7:6
-  |
-7 | at = "es/data/tmp"
-  |      ^^^^^^^^^^^^^
-  |
-  = help: the other is at recipes/x.toml:4:8
+    assert_snapshot!(errors(&[
+        "[[persist]]",
+        r#"name = "data""#,
+        r#"at = "es/data""#,
+        "[[scratch]]",
+        r#"at = "es/data/tmp""#,
+        "[[scratch]]",
+        r#"at = "es/data""#,
+    ]), @r#"
+    error: `es/data/tmp` and `es/data` lie in each other
+     --> recipes/x.toml:7:6
+      |
+    7 | at = "es/data/tmp"
+      |      ^^^^^^^^^^^^^
+      |
+      = help: the other is at recipes/x.toml:4:8
 
-error: `es/data` is named twice by [[persist]] and [[scratch]]
- --> recipes/x.toml:9:6
-  |
-9 | at = "es/data"
-  |      ^^^^^^^^^
-  |
-  = help: the other is at recipes/x.toml:4:8
-"#);
+    error: `es/data` is named twice by [[persist]] and [[scratch]]
+     --> recipes/x.toml:9:6
+      |
+    9 | at = "es/data"
+      |      ^^^^^^^^^
+      |
+      = help: the other is at recipes/x.toml:4:8
+    "#);
 }
 
 #[test]
 fn vars_that_no_bundle_carries() {
-    assert_snapshot!(errors("[vars]
-x = inf
-"), @"
-error: `inf` and `nan` cannot be carried in a bundle
- --> recipes/x.toml:4:5
-  |
-4 | x = inf
-  |     ^^^
-");
+    assert_snapshot!(errors(&[
+        "[vars]",
+        "x = inf",
+    ]), @"
+    error: `inf` and `nan` cannot be carried in a bundle
+     --> recipes/x.toml:4:5
+      |
+    4 | x = inf
+      |     ^^^
+    ");
 }
 
 #[test]
 fn vars_too_large() {
-    assert_snapshot!(errors("[vars]
-x = 99999999999999999999"), @"
-error: the number does not fit in 64 bits
- --> recipes/x.toml:4:5
-  |
-4 | x = 99999999999999999999
-  |     ^^^^^^^^^^^^^^^^^^^^
-");
+    assert_snapshot!(errors(&[
+        "[vars]",
+        "x = 99999999999999999999",
+    ]), @"
+    error: the number does not fit in 64 bits
+     --> recipes/x.toml:4:5
+      |
+    4 | x = 99999999999999999999
+      |     ^^^^^^^^^^^^^^^^^^^^
+    ");
 }
 
 #[test]
 fn unknown_version_name() {
-    assert_snapshot!(errors(r#"[[unpack]]
-artifact = "es-{{ versions.elasticsaerch }}.zip""#), @r#"
-error: windlass.toml has no version of `elasticsaerch`
- --> recipes/x.toml:4:19
-  |
-4 | artifact = "es-{{ versions.elasticsaerch }}.zip"
-  |                   ^^^^^^^^^^^^^^^^^^^^^^
-  |
-  = help: did you mean `elasticsearch`?
-  = help: valid products: analysis-ik, elasticsearch, jdk
-"#);
+    assert_snapshot!(errors(&[
+        "[[unpack]]",
+        r#"artifact = "es-{{ versions.elasticsaerch }}.zip""#,
+    ]), @r#"
+    error: windlass.toml has no version of `elasticsaerch`
+     --> recipes/x.toml:4:19
+      |
+    4 | artifact = "es-{{ versions.elasticsaerch }}.zip"
+      |                   ^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = help: did you mean `elasticsearch`?
+      = help: valid products: analysis-ik, elasticsearch, jdk
+    "#);
 }
 
 #[test]
 fn unknown_version_with_dash() {
-    assert_snapshot!(errors(r#"[[unpack]]
-artifact = "es-{{ versions.analysis-ik }}.zip""#), @r#"
-error: windlass.toml has no version of `analysis`
- --> recipes/x.toml:4:19
-  |
-4 | artifact = "es-{{ versions.analysis-ik }}.zip"
-  |                   ^^^^^^^^^^^^^^^^^
-  |
-  = help: did you mean `analysis-ik`?
-  = help: valid products: analysis-ik, elasticsearch, jdk
-  = help: a name with `-` is written versions["analysis-ik"]
-
-error: there is no `ik` in a recipe's strings
- --> recipes/x.toml:4:37
-  |
-4 | artifact = "es-{{ versions.analysis-ik }}.zip"
-  |                                     ^^
-  |
-  = help: valid names: versions, vars
-"#);
+    assert_snapshot!(errors(&[
+        "[[unpack]]",
+        r#"artifact = "es-{{ versions.analysis-ik }}.zip""#,
+    ]), @r#"
+    error: `-` is a minus in `versions.analysis-ik`
+     --> recipes/x.toml:4:19
+      |
+    4 | artifact = "es-{{ versions.analysis-ik }}.zip"
+      |                   ^^^^^^^^^^^^^^^^^^^^
+      |
+      = help: write versions['analysis-ik']
+    "#);
 }
 
 #[test]
 fn unknown_var() {
-    assert_snapshot!(errors(r#"[[unpack]]
-artifact = "es-{{ vars.flavor }}.zip"
-[vars]
-flavour = "oss""#), @r#"
-error: `vars.flavor` is not in the recipe's [vars]
- --> recipes/x.toml:4:19
-  |
-4 | artifact = "es-{{ vars.flavor }}.zip"
-  |                   ^^^^^^^^^^^
-  |
-  = help: did you mean `flavour`?
-  = help: valid vars: flavour
-"#);
+    assert_snapshot!(errors(&[
+        "[[unpack]]",
+        r#"artifact = "es-{{ vars.flavor }}.zip""#,
+        "[vars]",
+        r#"flavour = "oss""#,
+    ]), @r#"
+    error: `vars.flavor` is not in the recipe's [vars]
+     --> recipes/x.toml:4:19
+      |
+    4 | artifact = "es-{{ vars.flavor }}.zip"
+      |                   ^^^^^^^^^^^
+      |
+      = help: did you mean `flavour`?
+      = help: valid vars: flavour
+    "#);
 }
 
 #[test]
 fn build_outside_of_version() {
-    assert_snapshot!(errors(r#"[[unpack]]
-artifact = "es-{{ build }}.zip""#), @r#"
-error: `build` exists only in `version`
- --> recipes/x.toml:4:19
-  |
-4 | artifact = "es-{{ build }}.zip"
-  |                   ^^^^^
-  |
-  = help: the build number is in the store's index only: the same content has the same digest under any number
-"#);
+    assert_snapshot!(errors(&[
+        "[[unpack]]",
+        r#"artifact = "es-{{ build }}.zip""#,
+    ]), @r#"
+    error: `build` exists only in `version`
+     --> recipes/x.toml:4:19
+      |
+    4 | artifact = "es-{{ build }}.zip"
+      |                   ^^^^^
+      |
+      = help: the build number is in the store's index only: the same content has the same digest under any number
+    "#);
 }
 
 #[test]
 fn names_of_the_node() {
-    assert_snapshot!(errors(r#"[[conf]]
-from = "{{ role }}"
-into = "{{ nod }}""#), @r#"
-error: `role` is known only on a node
- --> recipes/x.toml:4:12
-  |
-4 | from = "{{ role }}"
-  |            ^^^^
-  |
-  = help: here there are `versions`, `vars`; the rest exists below [service] and in conf
+    assert_snapshot!(errors(&[
+        "[[conf]]",
+        r#"from = "{{ role }}""#,
+        r#"into = "{{ nod }}""#,
+    ]), @r#"
+    error: `role` is known only on a node
+     --> recipes/x.toml:4:12
+      |
+    4 | from = "{{ role }}"
+      |            ^^^^
+      |
+      = help: here there are `versions`, `vars`; the rest exists below [service] and in conf
 
-error: there is no `nod` in a recipe's strings
- --> recipes/x.toml:5:12
-  |
-5 | into = "{{ nod }}"
-  |            ^^^
-  |
-  = help: valid names: versions, vars
-"#);
+    error: there is no `nod` in a recipe's strings
+     --> recipes/x.toml:5:12
+      |
+    5 | into = "{{ nod }}"
+      |            ^^^
+      |
+      = help: valid names: versions, vars
+    "#);
 }
 
 #[test]
 fn template_syntax() {
-    assert_snapshot!(errors(r#"[[unpack]]
-artifact = "es-{{ versions.jdk }.zip""#), @r#"
-error: syntax error in the template: unexpected `}`, expected end of variable block
- --> recipes/x.toml:4:32
-  |
-4 | artifact = "es-{{ versions.jdk }.zip"
-  |                                ^
-"#);
+    assert_snapshot!(errors(&[
+        "[[unpack]]",
+        r#"artifact = "es-{{ versions.jdk }.zip""#,
+    ]), @r#"
+    error: syntax error in the template: unexpected `}`, expected end of variable block
+     --> recipes/x.toml:4:32
+      |
+    4 | artifact = "es-{{ versions.jdk }.zip"
+      |                                ^
+    "#);
 }
 
 #[test]
 fn template_filter() {
-    assert_snapshot!(errors(r#"[[unpack]]
-artifact = "es-{{ versions.jdk | uper }}.zip""#), @r#"
-error: unknown filter `uper`
- --> recipes/x.toml:4:34
-  |
-4 | artifact = "es-{{ versions.jdk | uper }}.zip"
-  |                                  ^^^^
-"#);
+    assert_snapshot!(errors(&[
+        "[[unpack]]",
+        r#"artifact = "es-{{ versions.jdk | uper }}.zip""#,
+    ]), @r#"
+    error: unknown filter `uper`
+     --> recipes/x.toml:4:34
+      |
+    4 | artifact = "es-{{ versions.jdk | uper }}.zip"
+      |                                  ^^^^
+    "#);
 }
 
 #[test]
 fn template_error_while_rendering() {
-    assert_snapshot!(errors(r#"[[unpack]]
-artifact = "es-{{ versions.jdk / 2 }}.zip""#), @r#"
-error: invalid operation: tried to use / operator on unsupported types string and number
- --> recipes/x.toml:4:19
-  |
-4 | artifact = "es-{{ versions.jdk / 2 }}.zip"
-  |                   ^^^^^^^^^^^^^^^^
-"#);
+    assert_snapshot!(errors(&[
+        "[[unpack]]",
+        r#"artifact = "es-{{ versions.jdk / 2 }}.zip""#,
+    ]), @r#"
+    error: invalid operation: tried to use / operator on unsupported types string and number
+     --> recipes/x.toml:4:19
+      |
+    4 | artifact = "es-{{ versions.jdk / 2 }}.zip"
+      |                   ^^^^^^^^^^^^^^^^
+    "#);
 }
 
 #[test]
 fn template_in_text_with_escapes() {
-    assert_snapshot!(errors(r#"[[unpack]]
-artifact = "\u0041-{{ versions.jd }}.zip""#), @r#"
-error: windlass.toml has no version of `jd`
- --> recipes/x.toml:4:12
-  |
-4 | artifact = "\u0041-{{ versions.jd }}.zip"
-  |            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-  |
-  = help: did you mean `jdk`?
-  = help: valid products: analysis-ik, elasticsearch, jdk
-"#);
+    assert_snapshot!(errors(&[
+        "[[unpack]]",
+        r#"artifact = "\u0041-{{ versions.jd }}.zip""#,
+    ]), @r#"
+    error: windlass.toml has no version of `jd`
+     --> recipes/x.toml:4:12
+      |
+    4 | artifact = "\u0041-{{ versions.jd }}.zip"
+      |            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = help: did you mean `jdk`?
+      = help: valid products: analysis-ik, elasticsearch, jdk
+    "#);
 }
 
 #[test]
 fn template_on_two_lines() {
-    assert_snapshot!(errors(r#"[[unpack]]
-artifact = """{{ versions.jdk }}
-{{ versions.jd }}""""#), @r#"
-error: windlass.toml has no version of `jd`
- --> recipes/x.toml:5:4
-  |
-5 | {{ versions.jd }}"""
-  |    ^^^^^^^^^^^
-  |
-  = help: did you mean `jdk`?
-  = help: valid products: analysis-ik, elasticsearch, jdk
-"#);
+    assert_snapshot!(errors(&[
+        "[[unpack]]",
+        r#"artifact = """{{ versions.jdk }}"#,
+        r#"{{ versions.jd }}""""#,
+    ]), @r#"
+    error: windlass.toml has no version of `jd`
+     --> recipes/x.toml:5:4
+      |
+    5 | {{ versions.jd }}"""
+      |    ^^^^^^^^^^^
+      |
+      = help: did you mean `jdk`?
+      = help: valid products: analysis-ik, elasticsearch, jdk
+    "#);
 }
 
 #[test]
 fn template_gives_a_bad_path() {
-    assert_snapshot!(errors(r#"[[unpack]]
-artifact = "{{ vars.x }}"
-[vars]
-x = "../up""#), @r#"
-error: `artifact` is no path inside its folder: the path has a `..` component
- --> recipes/x.toml:4:12
-  |
-4 | artifact = "{{ vars.x }}"
-  |            ^^^^^^^^^^^^^^
-  |
-  = help: write a relative path without `..`
-"#);
+    assert_snapshot!(errors(&[
+        "[[unpack]]",
+        r#"artifact = "{{ vars.x }}""#,
+        "[vars]",
+        r#"x = "../up""#,
+    ]), @r#"
+    error: `artifact` is no path inside its folder: the path has a `..` component
+     --> recipes/x.toml:4:12
+      |
+    4 | artifact = "{{ vars.x }}"
+      |            ^^^^^^^^^^^^^^
+      |
+      = help: write a relative path without `..`
+    "#);
 }
 
 #[test]
@@ -518,7 +557,7 @@ fn many_problems_at_once() {
       |
       = help: start the file with: schema = 1
 
-    error: unknown key `start` in a recipe
+    error: unknown key `start` in the recipe
      --> recipes/_c.toml:1:1
       |
     1 | start = 1
@@ -562,7 +601,7 @@ fn many_problems_at_once() {
 #[test]
 fn version_missing() {
     assert_snapshot!(project(WINDLASS_TOML, &[("x.toml", "schema = 1")]).unwrap_err(), @r#"
-    error: a recipe has no `version`
+    error: the recipe has no `version`
      --> recipes/x.toml:1:1
       |
     1 | schema = 1
