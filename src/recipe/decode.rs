@@ -38,24 +38,27 @@ pub(super) fn decode(
     versions: &BTreeMap<String, String>,
     problems: &Problems,
 ) -> Option<Spec> {
-    let fields = Fields::new(table, "a recipe", RECIPE_KEYS, problems);
+    let fields = Fields::new(table, "the recipe", RECIPE_KEYS, problems);
     let vars = fields.table("vars").map(Table::to_json).transpose();
     let vars = vars.map_err(|problem| problems.add(problem)).ok().flatten().unwrap_or_default();
     let decoder = Decoder::new(problems, versions, vars);
+    let persist = decoder.persists(fields.tables("persist"));
+    let scratch: Vec<Scratch> =
+        fields.tables("scratch").into_iter().filter_map(|table| decoder.scratch(table)).collect();
+    decoder.check_overlap(&persist, &scratch);
     let version = decoder.version(&fields);
     let spec = Spec {
         unpack: fields.tables("unpack").into_iter().filter_map(|table| decoder.unpack(table)).collect(),
         conf: fields.tables("conf").into_iter().filter_map(|table| decoder.conf(table)).collect(),
-        persist: decoder.persists(fields.tables("persist")),
-        scratch: fields.tables("scratch").into_iter().filter_map(|table| decoder.scratch(table)).collect(),
         service: fields.table("service").and_then(|table| decoder.service(table)),
         role: role.clone(),
         file: file.to_owned(),
         version: version?,
-        versions_used: decoder.used.borrow().versions.clone(),
-        vars: decoder.vars.clone(),
+        persist,
+        scratch,
+        versions_used: decoder.used.into_inner().versions,
+        vars: decoder.vars,
     };
-    decoder.check_overlap(&spec);
     Some(spec)
 }
 
@@ -236,10 +239,10 @@ impl<'a> Decoder<'a> {
     }
 
     /// A release cannot have one writable directory inside another.
-    fn check_overlap(&self, spec: &Spec) {
-        let persists = spec.persist.iter().filter_map(|one| Some((one.at.as_ref()?, &one.place)));
+    fn check_overlap(&self, persist: &[Persist], scratch: &[Scratch]) {
+        let persists = persist.iter().filter_map(|one| Some((one.at.as_ref()?, &one.place)));
         let all: Vec<(&BundlePath, &Place)> =
-            persists.chain(spec.scratch.iter().map(|one| (&one.at, &one.place))).collect();
+            persists.chain(scratch.iter().map(|one| (&one.at, &one.place))).collect();
         for (index, (at, place)) in all.iter().enumerate() {
             let clash = all[..index].iter().find(|(other, _)| at.starts_with(other) || other.starts_with(at));
             if let Some((other, first)) = clash {

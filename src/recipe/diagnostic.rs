@@ -40,19 +40,12 @@ impl Diagnostic {
     }
 
     /// With the names near to `wanted`, then all that are valid; `kind` is a plural, as in `keys`.
+    ///
+    /// Of a long list the near ones must do.
     #[must_use]
-    pub fn names<'a>(
-        mut self,
-        wanted: &str,
-        kind: &str,
-        valid: impl IntoIterator<Item = &'a str> + Clone,
-    ) -> Self {
-        let near = nearest(wanted, valid.clone());
-        if !near.is_empty() {
-            self = self.help(format!("did you mean {}?", alternatives(&near)));
-        }
-        let all: Vec<&str> = valid.into_iter().collect();
-        if all.is_empty() { self } else { self.help(format!("valid {kind}: {}", all.join(", "))) }
+    pub fn names<'a>(mut self, wanted: &str, kind: &str, valid: impl IntoIterator<Item = &'a str>) -> Self {
+        self.help.extend(name_help(wanted, kind, valid));
+        self
     }
 
     /// The text with the file, line and column, and carets under what is wrong.
@@ -68,6 +61,27 @@ impl Diagnostic {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         renderer.render(&report)
     }
+}
+
+/// Lines of help for a name that is not one of `valid`.
+pub(super) fn name_help<'a>(
+    wanted: &str,
+    kind: &str,
+    valid: impl IntoIterator<Item = &'a str>,
+) -> Vec<String> {
+    const MANY: usize = 24;
+    let all: Vec<&str> = valid.into_iter().collect();
+    let near = nearest(wanted, all.iter().copied());
+    let mut help = Vec::new();
+    if !near.is_empty() {
+        help.push(format!("did you mean {}?", alternatives(&near)));
+    }
+    if all.is_empty() {
+        help.push(format!("there are no {kind} yet"));
+    } else if all.len() <= MANY || near.is_empty() {
+        help.push(format!("valid {kind}: {}", all.join(", ")));
+    }
+    help
 }
 
 /// ``"`a`, `b` or `c`"``.

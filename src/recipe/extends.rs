@@ -32,7 +32,7 @@ impl<'a> Parts<'a> {
             let table = parse(source).map_err(|errors| problems.extend(errors)).ok();
             let table = table.filter(|table| check_schema(table, "the recipe", problems));
             if let Some(table) = table.as_ref().filter(|_| is_part(file)) {
-                Fields::new(table, "a recipe", RECIPE_KEYS, problems);
+                Fields::new(table, "the recipe", RECIPE_KEYS, problems);
             }
             (file.strip_suffix(".toml").unwrap_or(file), table)
         };

@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value as Json};
 
-use super::diagnostic::{Diagnostic, Diagnostics};
+use super::diagnostic::{Diagnostic, Diagnostics, name_help};
 use super::place::{Place, Source};
 use super::scan::{Name, Scan};
 use super::template::{BUILT_IN, Engine, TemplateError};
-use crate::model::nearest;
 
 /// Where a template is rendered, and thereby what it may use.
 #[derive(Clone, Copy, Debug)]
@@ -76,9 +75,16 @@ pub(super) fn check(
     };
     let optional: BTreeSet<&[String]> =
         found.names.iter().filter(|name| name.optional).map(|name| &*name.path).collect();
-    let mut problems = Vec::new();
+    let mut problems: Vec<TemplateError> = Vec::new();
     for name in &found.names {
+        if problems.last().is_some_and(|last| name.span.start < last.span.end) {
+            continue;
+        }
         note(name, versions, names);
+        if let Some(problem) = dashed(name, text, versions) {
+            problems.push(problem);
+            continue;
+        }
         if !optional.contains(&*name.path)
             && let Some(problem) = judge(name, versions, moment)
         {
@@ -143,16 +149,24 @@ fn judge(name: &Name, versions: &BTreeMap<String, String>, moment: Moment<'_>) -
 }
 
 fn unknown_version(name: &Name, product: &str, versions: &BTreeMap<String, String>) -> TemplateError {
-    let mut problem = error(name, format!("windlass.toml has no version of `{product}`")).names(
-        product,
-        "products",
-        versions.keys().map(String::as_str),
-    );
-    let dashed = format!("{product}-");
-    if let Some(meant) = versions.keys().find(|known| known.starts_with(&dashed)) {
-        problem = problem.help(format!("a name with `-` is written versions[\"{meant}\"]"));
+    let products = versions.keys().map(String::as_str);
+    error(name, format!("windlass.toml has no version of `{product}`")).names(product, "products", products)
+}
+
+/// `versions.analysis-ik` is a subtraction; a person means `versions["analysis-ik"]`.
+fn dashed(name: &Name, text: &str, versions: &BTreeMap<String, String>) -> Option<TemplateError> {
+    let [root, product] = &*name.path else { return None };
+    if root != "versions" || versions.contains_key(product) {
+        return None;
     }
-    problem
+    let meant = versions.keys().filter(|known| {
+        let rest = known.strip_prefix(product.as_str()).filter(|rest| rest.starts_with('-'));
+        rest.is_some_and(|rest| text[name.span.end..].starts_with(rest))
+    });
+    let meant = meant.max_by_key(|known| known.len())?;
+    let mut problem = error(name, format!("`-` is a minus in `versions.{meant}`"));
+    problem.span.end += meant.len() - product.len();
+    Some(problem.help(format!("write versions['{meant}']")))
 }
 
 fn not_in_recipe(name: &Name, root: &str, build: bool) -> TemplateError {
@@ -199,15 +213,9 @@ impl TemplateError {
         self
     }
 
-    fn names<'a>(self, wanted: &str, kind: &str, valid: impl IntoIterator<Item = &'a str> + Clone) -> Self {
-        let near = nearest(wanted, valid.clone());
-        let mut problem = self;
-        if !near.is_empty() {
-            problem = problem.help(format!("did you mean {}?", super::diagnostic::alternatives(&near)));
-        }
-        let all: Vec<&str> = valid.into_iter().collect();
-        let all = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
-        problem.help(format!("valid {kind}: {all}"))
+    fn names<'a>(mut self, wanted: &str, kind: &str, valid: impl IntoIterator<Item = &'a str>) -> Self {
+        self.help.extend(name_help(wanted, kind, valid));
+        self
     }
 
     /// This problem at `place`.

@@ -2,7 +2,7 @@
 //!
 //! The engine says which root names a template leaves undefined, but neither where they stand nor
 //! which key of `versions["..."]` is meant. This scanner walks the tags once more for that. It runs
-//! after the engine has accepted the syntax, so it may be lenient: it only has to agree on names.
+//! beside the engine, which judges the syntax, so it may be lenient: it only has to agree on names.
 
 use std::ops::Range;
 
@@ -28,7 +28,15 @@ pub(super) struct Scan {
     pub(super) tests: Vec<(String, Range<usize>)>,
     /// First words of `{% ... %}`.
     pub(super) statements: Vec<(String, Range<usize>)>,
+    /// The first tag that is longer than [`LONGEST`], or the `elif` with which there are as many.
+    pub(super) too_long: Option<Range<usize>>,
 }
+
+/// Words and signs that one tag may hold, and branches that one template may have.
+///
+/// The engine walks an expression by recursion, and each of `a.b.c...` or `1 + 2 + ...` is one level
+/// of it: 20,000 of them overflow a thread's stack, which would abort the process.
+pub(super) const LONGEST: usize = 1000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Token {
@@ -46,12 +54,16 @@ const WORDS: &[&str] =
 pub(super) fn scan(text: &str) -> Scan {
     let mut out = Scan::default();
     let mut at = 0;
+    let mut branches = 0;
     while let Some((open, kind)) = next_tag(text, at) {
         if kind == b'#' {
             at = text[open + 2..].find("#}").map_or(text.len(), |end| open + 2 + end + 2);
             continue;
         }
         let (mut tokens, end) = tokens(text, open + 2, kind);
+        if tokens.len() > LONGEST && out.too_long.is_none() {
+            out.too_long = Some(at_tag(text, open));
+        }
         at = end;
         if kind == b'%' && !tokens.is_empty() {
             let (first, span) = tokens.remove(0);
@@ -59,12 +71,21 @@ pub(super) fn scan(text: &str) -> Scan {
                 if word == "raw" {
                     at = end_of_raw(text, end);
                 }
+                branches += usize::from(word == "elif");
+                if branches > LONGEST && out.too_long.is_none() {
+                    out.too_long = Some(at_tag(text, open));
+                }
                 out.statements.push((word, span));
             }
         }
         collect(&tokens, &mut out);
     }
     out
+}
+
+/// The opening of the tag at `open`.
+fn at_tag(text: &str, open: usize) -> Range<usize> {
+    open..text.len().min(open + 2)
 }
 
 fn next_tag(text: &str, from: usize) -> Option<(usize, u8)> {
@@ -81,12 +102,13 @@ fn next_tag(text: &str, from: usize) -> Option<(usize, u8)> {
 
 fn end_of_raw(text: &str, from: usize) -> usize {
     let mut at = from;
-    while let Some(open) = text[at..].find("{%").map(|found| at + found) {
-        let (tokens, end) = tokens(text, open + 2, b'%');
-        if matches!(tokens.first(), Some((Token::Word(word), _)) if word == "endraw") {
-            return end;
+    while let Some(inside) = text[at..].find("{%").map(|found| at + found + 2) {
+        let rest = text[inside..].trim_start_matches(['-', '+']).trim_start();
+        if let Some(rest) = rest.strip_prefix("endraw") {
+            let start = text.len() - rest.len();
+            return rest.find("%}").map_or(text.len(), |end| start + end + 2);
         }
-        at = open + 2;
+        at = inside;
     }
     text.len()
 }

@@ -16,7 +16,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, Value};
 use serde_json::Value as Json;
 
-use super::scan::{Scan, scan};
+use super::scan::{LONGEST, Scan, scan};
 
 /// A configured template engine.
 #[derive(Debug)]
@@ -66,6 +66,7 @@ impl Engine {
         if !is_template(text) {
             return Ok(text.to_owned());
         }
+        guard(&scan(text))?;
         self.env.render_str(text, context.clone()).map_err(|error| describe(&error, text))
     }
 
@@ -74,9 +75,10 @@ impl Engine {
         if !is_template(text) {
             return Ok(Scan::default());
         }
+        let mut found = scan(text);
+        guard(&found)?;
         let template = self.env.template_from_str(text).map_err(|error| describe(&error, text))?;
         let roots = template.undeclared_variables(false);
-        let mut found = scan(text);
         found.names.retain(|name| name.path.first().is_some_and(|root| roots.contains(root)));
         self.check_words(&found)?;
         Ok(found)
@@ -114,6 +116,13 @@ impl Engine {
 /// Whether `text` holds anything for the engine to do.
 pub(super) fn is_template(text: &str) -> bool {
     text.contains("{{") || text.contains("{%") || text.contains("{#")
+}
+
+/// Keeps from the engine what would overflow its stack.
+fn guard(found: &Scan) -> Result<(), TemplateError> {
+    let Some(span) = found.too_long.clone() else { return Ok(()) };
+    let message = format!("more than {LONGEST} words in one tag, or as many branches");
+    Err(TemplateError { message, span, help: vec!["split it up, or move the data to [vars]".to_owned()] })
 }
 
 fn describe(error: &minijinja::Error, text: &str) -> TemplateError {

@@ -1,6 +1,16 @@
 //! Tests of the module as a whole: texts in, a project or the text of its errors out.
 
 mod design;
+mod extends;
+mod files;
+mod hostile;
+mod lock;
+mod recipes;
+mod secrets;
+mod service;
+mod set;
+mod templates;
+mod windlass_toml;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,8 +42,8 @@ fn spec(recipes: &[(&str, &str)]) -> Spec {
     project.recipes.into_values().next().unwrap()
 }
 
-/// The errors of a recipe `x.toml` that starts right and goes on with `text`.
-fn errors(text: &str) -> String {
-    let text = format!("schema = 1\nversion = \"1\"\n{text}");
+/// The errors of a recipe `x.toml` that starts right and goes on with `lines`.
+fn errors(lines: &[&str]) -> String {
+    let text = format!("schema = 1\nversion = \"1\"\n{}", lines.join("\n"));
     project(WINDLASS_TOML, &[("x.toml", &text)]).unwrap_err().to_string()
 }
