@@ -103,7 +103,8 @@ impl Commit<'_> {
         let own: Vec<Tagged> = index.bundles().filter(|bundle| bundle.role == ready.role).collect();
         let render = |build| template.render(build).map_err(BuildError::from);
         let version = if template.uses_build() && self.options.build.is_none() {
-            let numbered = own.iter().filter_map(|bundle| Some((template.build_of(&bundle.version)?, bundle)));
+            let numbered =
+                own.iter().filter_map(|bundle| Some((template.build_of(&bundle.version)?, bundle)));
             match numbered.max_by_key(|(number, _)| *number) {
                 Some((_, newest)) if newest.digest == ready.record.manifest => {
                     return Ok((newest.version.clone(), true));
@@ -168,5 +169,6 @@ fn describe(ready: &Ready, version: Version, unchanged: bool) -> Built {
         unpacked_size: record.unpacked_size,
         layers: ready.layers.clone(),
         unchanged,
+        duration: ready.duration,
     }
 }

@@ -53,6 +53,8 @@ pub struct Ready {
     pub layers: Vec<(LayerRecord, bool)>,
     /// Config and manifest, unless the store has them.
     pub composed: Option<Composed>,
+    /// From the build's start until it was composed.
+    pub duration: std::time::Duration,
 }
 
 /// What a manifest depends on.
@@ -87,6 +89,7 @@ pub fn compose(
         record,
         layers,
         composed,
+        duration: std::time::Duration::ZERO,
     };
     if let Some(known) = store.cached_bundle(&inputs) {
         layers.push((known.own.clone(), true));
@@ -174,7 +177,8 @@ fn totals(store: &Store, role: &Role<'_>) -> Result<(u64, u64), BuildError> {
             None => std::sync::Arc::new(store.layer(&part.record.layer())?.toc),
         });
     }
-    let wrong = |error| BuildError::Tree { role: role.spec.role.clone(), error, layers: layer_names(role.spec) };
+    let wrong =
+        |error| BuildError::Tree { role: role.spec.role.clone(), error, layers: layer_names(role.spec) };
     let tree = Tree::new(read.iter().map(|toc| toc.entries.as_slice())).map_err(wrong)?;
     tree.check_reserved().map_err(wrong)?;
     check_persist(role.spec, &tree)?;

@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
 
@@ -47,6 +48,8 @@ pub struct Built {
     pub layers: Vec<(LayerRecord, bool)>,
     /// Whether the index had it already.
     pub unchanged: bool,
+    /// From the build's start until it was composed.
+    pub duration: Duration,
 }
 
 /// What a build did.
@@ -81,6 +84,7 @@ pub fn build(
     cancel: &Cancel,
     observer: &dyn Observer,
 ) -> Result<Outcome, BuildError> {
+    let started = Instant::now();
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(options.jobs)
         .thread_name(|index| format!("build-{index}"))
@@ -89,7 +93,7 @@ pub fn build(
     let plans = plan(project, folder, roles, options)?;
     let store = Store::create(&folder.join("out"))?;
     let _in_use = store.lock(LockKind::Shared)?;
-    let build = Build { folder, store, lock, options, cancel, observer };
+    let build = Build { folder, store, lock, options, cancel, observer, started };
     pool.install(|| build.run(&plans))
 }
 
@@ -133,6 +137,7 @@ struct Build<'a> {
     options: &'a Options,
     cancel: &'a Cancel,
     observer: &'a dyn Observer,
+    started: Instant,
 }
 
 impl Build<'_> {
@@ -175,7 +180,8 @@ impl Build<'_> {
         let bundles = self.compose(plans, &found, &parts, workshop, &mut made)?;
         self.cancel.check()?;
         syncer.finish()?;
-        let commit = Commit { folder: self.folder, store: &self.store, lock: self.lock, options: self.options };
+        let commit =
+            Commit { folder: self.folder, store: &self.store, lock: self.lock, options: self.options };
         let mut cache = cache.into_inner().unwrap_or_else(PoisonError::into_inner);
         let artifacts = found.values().collect::<Vec<_>>();
         let (bundles, locked) = commit.run(bundles, made, &artifacts, &mut cache)?;
@@ -252,7 +258,10 @@ impl Build<'_> {
         self.observer.planned(&roles);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the one place where a made layer goes into all the tables")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the one place where a made layer goes into all the tables"
+    )]
     fn take_in(
         &self,
         key: Key,
@@ -290,12 +299,20 @@ impl Build<'_> {
         let mut bundles = Vec::new();
         for plan in plans {
             self.cancel.check()?;
-            let keys = plan.artifacts.iter().map(|source| artifact_key(source)).chain(plan.conf.iter().map(files_key));
+            let keys = plan
+                .artifacts
+                .iter()
+                .map(|source| artifact_key(source))
+                .chain(plan.conf.iter().map(files_key));
             let layers = keys
-                .map(|key| parts.get(&key).ok_or_else(|| BuildError::Internal("a layer is missing".to_owned())))
+                .map(|key| {
+                    parts.get(&key).ok_or_else(|| BuildError::Internal("a layer is missing".to_owned()))
+                })
                 .collect::<Result<Vec<_>, _>>()?;
             let role = compose::Role { spec: plan.spec, conf: &plan.conf, found, layers: &layers };
-            bundles.push(compose::compose(&self.store, &role, workshop, made)?);
+            let mut ready = compose::compose(&self.store, &role, workshop, made)?;
+            ready.duration = self.started.elapsed();
+            bundles.push(ready);
             self.observer.composed(&plan.spec.role);
         }
         Ok(bundles)

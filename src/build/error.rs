@@ -210,7 +210,9 @@ impl BuildError {
             Self::Changed { .. } | Self::Vanished(_) => vec!["run the build again".to_owned()],
             Self::Tree { layers, .. } => {
                 let named = layers.iter().enumerate().map(|(index, what)| format!("layer {index} is {what}"));
-                named.chain(["`exclude` in the recipe leaves out what should not be there".to_owned()]).collect()
+                named
+                    .chain(["`exclude` in the recipe leaves out what should not be there".to_owned()])
+                    .collect()
             }
             Self::Threads { .. } => vec!["ask for fewer with --jobs".to_owned()],
             Self::Cancelled(_)

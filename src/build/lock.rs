@@ -40,7 +40,10 @@ impl LockMismatch {
                 format!("`windlass lock --update {name}` accepts the file as it is now"),
             ],
             Self::Unrecorded { .. } => {
-                vec!["run `windlass lock` and commit windlass.lock; --locked adds nothing by itself".to_owned()]
+                vec![
+                    "run `windlass lock` and commit windlass.lock; --locked adds nothing by itself"
+                        .to_owned(),
+                ]
             }
         }
     }

@@ -135,7 +135,11 @@ pub struct FilesSource {
 
 impl FilesSource {
     /// A source of these files.
-    pub fn new(mut files: Vec<SourceFile>, directories: Vec<BundlePath>, level: i32) -> Result<Self, BuildError> {
+    pub fn new(
+        mut files: Vec<SourceFile>,
+        directories: Vec<BundlePath>,
+        level: i32,
+    ) -> Result<Self, BuildError> {
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let listed: Vec<_> = files
             .iter()
@@ -197,7 +201,8 @@ pub fn read_conf(
     };
     let meta = base.symlink_metadata().map_err(|_| missing_conf(conf, folder))?;
     if meta.is_file() {
-        let name = BundlePath::new(conf.from.name()).map_err(|error| BuildError::Internal(error.to_string()))?;
+        let name =
+            BundlePath::new(conf.from.name()).map_err(|error| BuildError::Internal(error.to_string()))?;
         reader.file(&base, &name, &meta)?;
     } else {
         reader.folder(&base)?;
@@ -238,9 +243,9 @@ impl ConfReader<'_> {
     fn place(&self, path: &BundlePath) -> Result<BundlePath, BuildError> {
         match &self.conf.into {
             None => Ok(path.clone()),
-            Some(into) => into
-                .join(path)
-                .map_err(|error| self.conf.place.problem(format!("`{path}` does not fit there: {error}")).into()),
+            Some(into) => into.join(path).map_err(|error| {
+                self.conf.place.problem(format!("`{path}` does not fit there: {error}")).into()
+            }),
         }
     }
 
@@ -268,16 +273,25 @@ impl ConfReader<'_> {
             } else if meta.is_file() {
                 self.file(path, &name, &meta)?;
             } else {
-                return Err(self.conf.place.problem(format!("{path} is no file, directory or symlink")).into());
+                return Err(self
+                    .conf
+                    .place
+                    .problem(format!("{path} is no file, directory or symlink"))
+                    .into());
             }
         }
         Ok(())
     }
 
-    fn file(&mut self, path: &Utf8Path, name: &BundlePath, meta: &std::fs::Metadata) -> Result<(), BuildError> {
+    fn file(
+        &mut self,
+        path: &Utf8Path,
+        name: &BundlePath,
+        meta: &std::fs::Metadata,
+    ) -> Result<(), BuildError> {
         let bytes = std::fs::read(path).at("read", path)?;
         let shown = path.strip_prefix(self.folder).unwrap_or(path).as_str();
-        self.problems.extend(recipe::scan_secrets(shown, &bytes));
+        self.problems.extend(recipe::secrets::scan(shown, &bytes));
         let at = self.place(name)?;
         if self.render.covers(name.as_str()) {
             match std::str::from_utf8(&bytes) {
@@ -285,9 +299,9 @@ impl ConfReader<'_> {
                     Ok(names) => self.names.extend(names),
                     Err(problems) => self.problems.extend(problems.iter().cloned()),
                 },
-                Err(_) => self.problems.push(
-                    self.conf.place.problem(format!("{shown} is not UTF-8, so it cannot be rendered")),
-                ),
+                Err(_) => self
+                    .problems
+                    .push(self.conf.place.problem(format!("{shown} is not UTF-8, so it cannot be rendered"))),
             }
             self.templates.push(at.clone());
         }

@@ -120,8 +120,7 @@ pub fn make(job: &Job, workshop: Workshop<'_>) -> Result<Done, BuildError> {
     if let Some(bad) = collected.iter().find(|one| one.entry.path.name().starts_with(".wh.")) {
         return Err(work(WorkError::Whiteout { path: bad.entry.path.to_string() }));
     }
-    let blob =
-        assemble(collected, workshop.shared, &keeper, workshop.dir, workshop.syncer).map_err(work)?;
+    let blob = assemble(collected, workshop.shared, &keeper, workshop.dir, workshop.syncer).map_err(work)?;
     Ok(Done { blob, digest: done.0, warnings: done.1 })
 }
 
