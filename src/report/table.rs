@@ -12,7 +12,7 @@ impl Table {
     /// A table with these heads and no rows.
     pub fn new(heads: &[&str]) -> Self {
         let mut table = comfy_table::Table::new();
-        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(heads.to_vec());
         for column in table.column_iter_mut() {
             column.set_padding((0, 2));
