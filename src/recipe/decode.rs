@@ -30,7 +30,7 @@ pub(super) struct Decoder<'a> {
     used: RefCell<TemplateNames>,
 }
 
-/// Reads a merged recipe; `None` if anything in it is wrong, with the problems recorded.
+/// Reads a merged recipe. The result counts only if no problem was recorded: what is wrong is left out.
 pub(super) fn decode(
     role: &Role,
     file: &str,
@@ -39,9 +39,7 @@ pub(super) fn decode(
     problems: &Problems,
 ) -> Option<Spec> {
     let fields = Fields::new(table, "the recipe", RECIPE_KEYS, problems);
-    let vars = fields.table("vars").map(Table::to_json).transpose();
-    let vars = vars.map_err(|problem| problems.add(problem)).ok().flatten().unwrap_or_default();
-    let decoder = Decoder::new(problems, versions, vars);
+    let decoder = Decoder::new(problems, versions, read_vars(&fields, problems));
     let persist = decoder.persists(fields.tables("persist"));
     let scratch: Vec<Scratch> =
         fields.tables("scratch").into_iter().filter_map(|table| decoder.scratch(table)).collect();
@@ -60,6 +58,16 @@ pub(super) fn decode(
         vars: decoder.vars,
     };
     Some(spec)
+}
+
+fn read_vars(fields: &Fields<'_>, problems: &Problems) -> Map<String, Json> {
+    let mut vars = Map::new();
+    for (name, entry) in fields.table("vars").map(|table| &table.entries).into_iter().flatten() {
+        // A wrong value still defines its name, so that its uses are not reported as well.
+        let value = entry.node.to_json().map_err(|problem| problems.add(problem));
+        vars.insert(name.clone(), value.unwrap_or_default());
+    }
+    vars
 }
 
 impl<'a> Decoder<'a> {
@@ -266,8 +274,12 @@ fn inside(place: &Place, text: &str, error: &TemplateError) -> Place {
     let written = place.text();
     for quotes in [3, 1] {
         let inner = quotes..written.len().saturating_sub(quotes);
-        if written.get(inner) == Some(text) {
-            return place.within(quotes + error.span.start..quotes + error.span.end);
+        let Some(inner) = written.get(inner) else { continue };
+        // TOML drops a line's end that follows three quotes.
+        let dropped = ["\r\n", "\n", ""].into_iter().find(|end| inner.strip_prefix(end) == Some(text));
+        if let Some(dropped) = dropped {
+            let skip = quotes + dropped.len();
+            return place.within(skip + error.span.start..skip + error.span.end);
         }
     }
     place.clone()

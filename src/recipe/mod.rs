@@ -1,6 +1,6 @@
 //! windlass.toml, recipes, templates, windlass.lock: what people write, checked and resolved.
 //!
-//! Texts become spanned trees ([`load`] reads the folder, nothing else here touches the disk), trees
+//! Texts become spanned trees ([`load()`] reads the folder, nothing else here touches the disk), trees
 //! are merged and decoded into a [`Project`], and whatever is wrong becomes [`Diagnostics`].
 
 mod decode;

@@ -69,7 +69,8 @@ fn read_windlass_toml(table: &Table, project: &mut Project, problems: &Problems)
         name.clone_into(&mut project.name);
     }
     for (product, entry) in fields.table("versions").map(|table| &table.entries).into_iter().flatten() {
-        let version = read_version(product, &entry.node, problems).unwrap_or_default();
+        // A wrong version still names its product, so that its uses are not reported as well.
+        let version = read_version(product, &entry.node, problems).unwrap_or_else(|| "0".to_owned());
         project.versions.insert(product.clone(), version);
     }
     if let Some(table) = fields.table("defaults") {

@@ -46,6 +46,17 @@ const SHAPES: &[Shape] = &[
     shape("an Elasticsearch API key", "ApiKey ", base64, 40, ANY),
 ];
 
+/// Whether a shape starts with this byte: most bytes of a file are dealt with by this table.
+const STARTS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut at = 0;
+    while at < SHAPES.len() {
+        table[SHAPES[at].start.as_bytes()[0] as usize] = true;
+        at += 1;
+    }
+    table
+};
+
 const fn shape(
     what: &'static str,
     start: &'static str,
@@ -130,7 +141,7 @@ fn find(bytes: &[u8]) -> Vec<Found> {
         let hit = match rest[0] {
             b'-' => private_key(rest),
             b'e' if fresh => jwt(rest),
-            _ if fresh => token(rest),
+            byte if fresh && STARTS[usize::from(byte)] => token(rest),
             _ => None,
         };
         match hit {

@@ -63,9 +63,14 @@ impl VersionTemplate {
         if !self.uses_build {
             return None;
         }
-        version
-            .as_str()
-            .split(|c: char| !c.is_ascii_digit())
+        let runs: Vec<&str> = version.as_str().split(|c: char| !c.is_ascii_digit()).collect();
+        // A whole run of digits nearly always; a part of one in `1{{ build }}`.
+        let parts = runs.iter().flat_map(|run| {
+            (0..run.len()).flat_map(move |start| (start + 1..=run.len()).map(move |end| &run[start..end]))
+        });
+        runs.iter()
+            .copied()
+            .chain(parts)
             .filter_map(|digits| digits.parse().ok())
             .find(|build| self.render(Some(*build)).is_ok_and(|made| made == *version))
     }

@@ -144,6 +144,10 @@ fn build_numbers_are_found_again() {
     let made = spec.version.render(Some(11)).unwrap();
     assert_eq!(made.as_str(), "11.0.1-11");
     assert_eq!(spec.version.build_of(&made), Some(11));
+    let glued = super::spec(&[("x.toml", "schema = 1\nversion = 'v1{{ build }}0'")]);
+    assert_eq!(glued.version.build_of(&"v1230".parse().unwrap()), Some(23));
+    let padded = super::spec(&[("x.toml", "schema = 1\nversion = \"{{ '%03d' | format(build) }}\"")]);
+    assert_eq!(padded.version.build_of(&"007".parse().unwrap()), Some(7));
     assert_eq!(spec.version.build_of(&"11.0.2-11".parse().unwrap()), None);
     assert_eq!(spec.version.build_of(&"99999999999999999999999".parse().unwrap()), None);
     assert!(spec.version.render(None).unwrap_err().to_string().contains("needs a build number"));

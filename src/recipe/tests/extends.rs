@@ -39,7 +39,7 @@ fn twenty_recipes_load_in_a_few_milliseconds() {
     recipes.push(("_a.toml", shared));
     let start = std::time::Instant::now();
     assert_eq!(project(WINDLASS_TOML, &recipes).unwrap().recipes.len(), 20);
-    // Unoptimised and beside other tests; a release build takes about 3 ms.
+    // Unoptimised and beside other tests; a release build takes a few.
     assert!(start.elapsed().as_millis() < 2_000, "{:?}", start.elapsed());
 }
 

@@ -775,3 +775,48 @@ fn a_problem_of_a_shared_part_is_said_once() {
       = help: valid keys: artifact, into, strip, include, exclude, keep_setuid, format
     "#);
 }
+
+#[test]
+fn a_tag_without_end() {
+    let tag = format!("artifact = \"{{{{ {} }}}}\"", vec!["1"; 600].join("+"));
+    let text = errors(&["[[unpack]]", &tag]);
+    assert_snapshot!(text.lines().next().unwrap_or_default(), @"error: more than 1000 words in one tag, or as many branches");
+    assert!(text.contains("recipes/x.toml:4:13") && text.contains("move the data to [vars]"), "{text}");
+}
+
+#[test]
+fn a_glob_without_end() {
+    let glob = format!("exclude = [\"{}\"]", "x".repeat(1001));
+    let text = errors(&["[[unpack]]", "artifact = \"a\"", &glob]);
+    assert!(text.contains("it is longer than 1000 bytes"), "{text}");
+}
+
+#[test]
+fn a_number_beyond_all_types() {
+    let number = format!("[[unpack]]\nstrip = {}", "9".repeat(60));
+    let text = errors(&[&number]);
+    assert_snapshot!(text.lines().next().unwrap_or_default(), @"error: the number is too large");
+}
+
+#[test]
+fn a_build_number_is_needed() {
+    let text = "schema = 1\nversion = \"{{ build }}\"";
+    let project = project(WINDLASS_TOML, &[("x.toml", text)]).unwrap_or_else(|error| panic!("{error}"));
+    let spec = project.recipes.values().next().unwrap();
+    assert_snapshot!(spec.version.render(None).unwrap_err(), @r#"
+    error: this version needs a build number
+     --> recipes/x.toml:2:11
+      |
+    2 | version = "{{ build }}"
+      |           ^^^^^^^^^^^^^
+      |
+      = help: give one with --build
+    "#);
+}
+
+#[test]
+fn colour_only_where_it_is_asked_for() {
+    let broken = project(WINDLASS_TOML, &[("x.toml", "schema = 1")]).unwrap_err();
+    assert!(broken.render(true).contains('\u{1b}'));
+    assert!(!broken.to_string().contains('\u{1b}'));
+}

@@ -474,3 +474,14 @@ within = "{{ vars.patience }}"
     let text = serde_json::to_string(&service).unwrap();
     assert_eq!(serde_json::from_str::<crate::recipe::Service>(&text).unwrap(), service);
 }
+
+#[test]
+fn nul_bytes() {
+    assert_snapshot!(errors(&["[service]", "kind = \"process\"", r#"start = ["x\u0000"]"#]), @r#"
+    error: `start` holds a NUL byte
+     --> recipes/x.toml:5:10
+      |
+    5 | start = ["x\u0000"]
+      |          ^^^^^^^^^
+    "#);
+}

@@ -267,3 +267,14 @@ fn defaults() {
     let bare = super::project("schema = 1\nname = \"x\"", &[RECIPE]).unwrap();
     assert_eq!(bare.defaults, Defaults::default());
 }
+
+#[test]
+fn blank_name() {
+    assert_snapshot!(errors(&["schema = 1", "name = \" \""]), @r#"
+    error: the project's name must be printable text
+     --> windlass.toml:2:8
+      |
+    2 | name = " "
+      |        ^^^
+    "#);
+}
