@@ -15,7 +15,7 @@ use crate::store::{ArtifactCache, Stamp};
 
 /// An artifact in `install/`.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub(super) struct Found {
     /// Its path below `install/`.
     pub name: BundlePath,
     /// Its file.
@@ -28,13 +28,13 @@ pub struct Found {
 
 impl Found {
     /// As windlass.lock has it, once the digest is known.
-    pub fn locked(&self) -> Option<Locked> {
+    pub(super) fn locked(&self) -> Option<Locked> {
         self.digest.map(|digest| Locked { digest, size: self.stamp.size })
     }
 }
 
 /// Finds every artifact that is named; all that are missing are reported at once.
-pub fn find<'a>(
+pub(super) fn find<'a>(
     unpacks: impl IntoIterator<Item = &'a Unpack>,
     install: &Utf8Path,
     cache: &ArtifactCache,
@@ -89,7 +89,7 @@ fn missing_artifacts(missing: &[(&Place, &BundlePath)], install: &Utf8Path) -> O
 }
 
 /// Computes the digests that are not known, in parallel, and remembers them.
-pub fn hash<'a>(
+pub(super) fn hash<'a>(
     artifacts: impl IntoIterator<Item = &'a mut Found>,
     cache: &Mutex<ArtifactCache>,
     cancel: &Cancel,
@@ -105,7 +105,11 @@ pub fn hash<'a>(
 }
 
 /// Takes in a digest that was computed over the whole file since it was stamped.
-pub fn remember(found: &mut Found, digest: Digest, cache: &Mutex<ArtifactCache>) -> Result<(), BuildError> {
+pub(super) fn remember(
+    found: &mut Found,
+    digest: Digest,
+    cache: &Mutex<ArtifactCache>,
+) -> Result<(), BuildError> {
     if Stamp::of(&found.path)? != found.stamp {
         return Err(BuildError::Changed { name: found.name.clone() });
     }

@@ -21,7 +21,7 @@ use crate::model::{Digest, Hasher};
 
 /// A finished layer, not yet published.
 #[derive(Debug)]
-pub struct LayerBlob {
+pub(super) struct LayerBlob {
     /// Of the blob.
     pub digest: Digest,
     /// Bytes of the blob.
@@ -57,7 +57,7 @@ struct Output<'a> {
 const SYNC_EVERY: u64 = 32 << 20;
 
 /// Writes the layer of `collected`, which stands in path order, to a nameless file in `dir`.
-pub fn assemble(
+pub(super) fn assemble(
     mut collected: Vec<Collected>,
     shared: &Shared,
     keeper: &Keeper,

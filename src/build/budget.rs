@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::bundle::layout::PIECE;
 
 /// The least budget that a build is promised to work with: 64 MiB.
-pub const LEAST: u64 = 64 << 20;
+pub(super) const LEAST: u64 = 64 << 20;
 
 /// Shares of a build's memory.
 #[derive(Debug)]
-pub struct Budget {
+pub(super) struct Budget {
     keep: u64,
     flight: u64,
     /// Pieces that one layer being put together holds at a time, at least 1.
@@ -27,7 +27,7 @@ pub struct Budget {
 
 impl Budget {
     /// Divides `memory` bytes among `jobs` threads.
-    pub fn new(memory: u64, jobs: usize) -> Self {
+    pub(super) fn new(memory: u64, jobs: usize) -> Self {
         let memory = memory.max(LEAST);
         let rest = memory - memory.min(32 << 20) / 2 - (16 << 20);
         // A layer in work takes two batches of raw and compressed pieces.
@@ -41,22 +41,22 @@ impl Budget {
     }
 
     /// Takes `bytes` of the share for what is kept; `false` when they must be spilled.
-    pub fn keep(&self, bytes: usize) -> bool {
+    pub(super) fn keep(&self, bytes: usize) -> bool {
         take(&self.kept, bytes as u64, self.keep)
     }
 
     /// Gives back what [`Budget::keep`] took.
-    pub fn release(&self, bytes: usize) {
+    pub(super) fn release(&self, bytes: usize) {
         self.kept.fetch_sub(bytes as u64, Ordering::Relaxed);
     }
 
     /// Takes `bytes` of the share in flight; `false` when some must land first.
-    pub fn take_off(&self, bytes: usize) -> bool {
+    pub(super) fn take_off(&self, bytes: usize) -> bool {
         take(&self.flying, bytes as u64, self.flight)
     }
 
     /// Gives back what [`Budget::take_off`] took.
-    pub fn land(&self, bytes: usize) {
+    pub(super) fn land(&self, bytes: usize) {
         self.flying.fetch_sub(bytes as u64, Ordering::Relaxed);
     }
 }

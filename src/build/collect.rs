@@ -16,14 +16,14 @@ use crate::model::{BundlePath, Cancel, Digest, Hasher};
 
 /// One entry and, for a regular file, what it holds.
 #[derive(Debug)]
-pub struct Collected {
+pub(super) struct Collected {
     pub entry: Entry,
     pub content: Content,
 }
 
 /// What a regular file holds.
 #[derive(Debug)]
-pub enum Content {
+pub(super) enum Content {
     /// It is no regular file, or another name of one.
     None,
     /// All of it.
@@ -33,20 +33,20 @@ pub enum Content {
 }
 
 /// Where a frame will be once it is made.
-pub type Slot = OnceLock<Result<Kept, Arc<WorkError>>>;
+pub(super) type Slot = OnceLock<Result<Kept, Arc<WorkError>>>;
 
 /// Buffers of a piece's size that are used again: touching fresh memory costs more than filling it.
 #[derive(Debug, Default)]
-pub struct Buffers(Mutex<Vec<Vec<u8>>>);
+pub(super) struct Buffers(Mutex<Vec<Vec<u8>>>);
 
 impl Buffers {
     /// An empty buffer, with the room of one used before if there is one.
-    pub fn take(&self) -> Vec<u8> {
+    pub(super) fn take(&self) -> Vec<u8> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
     }
 
     /// Hands a buffer back.
-    pub fn give(&self, mut buffer: Vec<u8>) {
+    pub(super) fn give(&self, mut buffer: Vec<u8>) {
         buffer.clear();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
     }
@@ -54,7 +54,7 @@ impl Buffers {
 
 /// What all layers of a build share.
 #[derive(Debug)]
-pub struct Shared {
+pub(super) struct Shared {
     pub budget: Arc<Budget>,
     pub buffers: Buffers,
     pub cancel: Cancel,
@@ -63,7 +63,7 @@ pub struct Shared {
 
 /// Collects one layer.
 #[derive(Debug)]
-pub struct Collector {
+pub(super) struct Collector {
     shared: Arc<Shared>,
     keeper: Arc<Keeper>,
     into: Option<BundlePath>,
@@ -73,12 +73,12 @@ pub struct Collector {
 
 impl Collector {
     /// A collector that puts everything below `into`.
-    pub fn new(shared: Arc<Shared>, keeper: Arc<Keeper>, into: Option<BundlePath>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, keeper: Arc<Keeper>, into: Option<BundlePath>) -> Self {
         Self { shared, keeper, into, entries: Vec::new(), directories: BTreeSet::new() }
     }
 
     /// The entries in path order, with every directory above them; what a hard link names stands before it.
-    pub fn finish(mut self) -> Vec<Collected> {
+    pub(super) fn finish(mut self) -> Vec<Collected> {
         if let Some(into) = self.into.take() {
             self.add_directory(into);
         }
@@ -92,7 +92,7 @@ impl Collector {
     }
 
     /// Forgets everything; frames under way are awaited so that their memory is given back.
-    pub fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.directories.clear();
         for collected in self.entries.drain(..) {
             match collected.content {
@@ -134,14 +134,14 @@ impl Collector {
     }
 
     /// A directory; empty ones are kept too.
-    pub fn directory(&mut self, path: BundlePath) -> Result<(), WorkError> {
+    pub(super) fn directory(&mut self, path: BundlePath) -> Result<(), WorkError> {
         let path = self.place(path)?;
         self.add_directory(path);
         Ok(())
     }
 
     /// A regular file of `size` bytes.
-    pub fn file(
+    pub(super) fn file(
         &mut self,
         path: BundlePath,
         mode: u16,
@@ -156,14 +156,14 @@ impl Collector {
     }
 
     /// A symbolic link.
-    pub fn symlink(&mut self, path: BundlePath, target: String) -> Result<(), WorkError> {
+    pub(super) fn symlink(&mut self, path: BundlePath, target: String) -> Result<(), WorkError> {
         let path = self.place(path)?;
         self.push(path, Node::Symlink { target }, Content::None);
         Ok(())
     }
 
     /// Another name of a file collected before.
-    pub fn hard_link(&mut self, path: BundlePath, target: BundlePath) -> Result<(), WorkError> {
+    pub(super) fn hard_link(&mut self, path: BundlePath, target: BundlePath) -> Result<(), WorkError> {
         let (path, target) = (self.place(path)?, self.place(target)?);
         self.push(path, Node::HardLink { target }, Content::None);
         Ok(())
@@ -225,14 +225,14 @@ fn help() {
 }
 
 /// Helps until the slot is filled.
-pub fn wait(slot: &Slot) {
+pub(super) fn wait(slot: &Slot) {
     while slot.get().is_none() {
         help();
     }
 }
 
 /// Gives the memory of a filled slot back.
-pub fn release(slot: Arc<Slot>, keeper: &Keeper) {
+pub(super) fn release(slot: Arc<Slot>, keeper: &Keeper) {
     if let Some(Ok(kept)) = Arc::into_inner(slot).and_then(Slot::into_inner) {
         keeper.release(kept);
     }

@@ -16,7 +16,7 @@ use crate::store::{ArtifactCache, Index, LayerRecord, Store, StoreError, Tagged}
 
 /// Layers that were made and have no name yet.
 #[derive(Debug, Default)]
-pub struct Made {
+pub(super) struct Made {
     blobs: BTreeMap<Digest, Arc<Staged>>,
     /// Options and content to layer.
     records: Vec<(Digest, Digest, LayerRecord)>,
@@ -24,7 +24,7 @@ pub struct Made {
 
 impl Made {
     /// Takes in a layer.
-    pub fn add(&mut self, blob: LayerBlob, options: Digest, content: Digest) -> Part {
+    pub(super) fn add(&mut self, blob: LayerBlob, options: Digest, content: Digest) -> Part {
         let record =
             LayerRecord { digest: blob.digest, size: blob.size, diff_id: blob.diff_id, place: blob.place };
         self.records.push((options, content, record.clone()));
@@ -34,7 +34,7 @@ impl Made {
 }
 
 /// Where everything goes.
-pub struct Commit<'a> {
+pub(super) struct Commit<'a> {
     pub folder: &'a Utf8Path,
     pub store: &'a Store,
     pub lock: &'a Lock,
@@ -43,7 +43,7 @@ pub struct Commit<'a> {
 
 impl Commit<'_> {
     /// Publishes blobs, caches, windlass.lock and the index. Everything made is on the disk already.
-    pub fn run(
+    pub(super) fn run(
         &self,
         bundles: Vec<Ready>,
         made: Made,

@@ -16,7 +16,7 @@ use crate::store::{BundleRecord, LayerRecord, Store};
 
 /// A layer that a role takes.
 #[derive(Clone, Debug)]
-pub struct Part {
+pub(super) struct Part {
     /// The layer.
     pub record: LayerRecord,
     /// Its table, if it was just made.
@@ -27,14 +27,14 @@ pub struct Part {
 
 impl Part {
     /// A layer that the store has.
-    pub fn cached(record: LayerRecord) -> Self {
+    pub(super) fn cached(record: LayerRecord) -> Self {
         Self { record, toc: None, cached: true }
     }
 }
 
 /// One role's inputs.
 #[derive(Clone, Copy)]
-pub struct Role<'a> {
+pub(super) struct Role<'a> {
     pub spec: &'a Spec,
     pub conf: &'a [ConfRead],
     pub found: &'a BTreeMap<BundlePath, Found>,
@@ -44,7 +44,7 @@ pub struct Role<'a> {
 
 /// A bundle that only lacks its version.
 #[derive(Debug)]
-pub struct Ready {
+pub(super) struct Ready {
     pub role: crate::model::Role,
     pub version: VersionTemplate,
     /// What the manifest depends on, and what it came to.
@@ -66,7 +66,7 @@ struct Inputs<'a> {
 }
 
 /// Composes one role's bundle, or finds it composed.
-pub fn compose(
+pub(super) fn compose(
     store: &Store,
     role: &Role<'_>,
     workshop: Workshop<'_>,

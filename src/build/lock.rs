@@ -50,7 +50,12 @@ impl LockMismatch {
 }
 
 /// Checks an artifact against its entry; `true` when it has none yet and may be added.
-pub fn check(lock: &Lock, name: &BundlePath, found: Locked, locked: bool) -> Result<bool, LockMismatch> {
+pub(super) fn check(
+    lock: &Lock,
+    name: &BundlePath,
+    found: Locked,
+    locked: bool,
+) -> Result<bool, LockMismatch> {
     match lock.get(name.as_str()) {
         Some(expected) if expected == found => Ok(false),
         Some(expected) => Err(LockMismatch::Differs {

@@ -55,7 +55,7 @@ fn options_digest(level: i32, what: What<'_>) -> Result<Digest, BuildError> {
 
 /// An artifact and how it is unpacked.
 #[derive(Clone, Debug)]
-pub struct ArtifactSource {
+pub(super) struct ArtifactSource {
     /// Its path below `install/`.
     pub name: BundlePath,
     /// Its file.
@@ -70,7 +70,7 @@ pub struct ArtifactSource {
 
 impl ArtifactSource {
     /// The source that a recipe's `[[unpack]]` names.
-    pub fn new(unpack: &Unpack, install: &Utf8Path, level: i32) -> Result<Self, BuildError> {
+    pub(super) fn new(unpack: &Unpack, install: &Utf8Path, level: i32) -> Result<Self, BuildError> {
         let globs = |patterns: &[String]| {
             archive::Globs::new(patterns.to_vec())
                 .map_err(|error| BuildError::from(unpack.place.problem(error.to_string())))
@@ -111,7 +111,7 @@ impl ArtifactSource {
 
 /// One file or link of a layer that is made from memory.
 #[derive(Clone, Debug)]
-pub struct SourceFile {
+pub(super) struct SourceFile {
     /// Where it stands in the bundle.
     pub path: BundlePath,
     /// What stands there.
@@ -122,7 +122,7 @@ pub struct SourceFile {
 
 /// The files of a `[[conf]]`, or of windlass's own record.
 #[derive(Clone, Debug)]
-pub struct FilesSource {
+pub(super) struct FilesSource {
     /// In path order.
     pub files: Vec<SourceFile>,
     /// Directories, the empty ones among them.
@@ -135,7 +135,7 @@ pub struct FilesSource {
 
 impl FilesSource {
     /// A source of these files.
-    pub fn new(
+    pub(super) fn new(
         mut files: Vec<SourceFile>,
         directories: Vec<BundlePath>,
         level: i32,
@@ -156,7 +156,7 @@ impl FilesSource {
     }
 
     /// A source of a single file in memory.
-    pub fn single(path: BundlePath, bytes: Vec<u8>, level: i32) -> Result<Self, BuildError> {
+    pub(super) fn single(path: BundlePath, bytes: Vec<u8>, level: i32) -> Result<Self, BuildError> {
         let node = Node::File { mode: 0o644, size: bytes.len() as u64, digest: Digest::of(&bytes) };
         Self::new(vec![SourceFile { path, node, bytes }], Vec::new(), level)
     }
@@ -164,7 +164,7 @@ impl FilesSource {
 
 /// What reading a `[[conf]]` gives.
 #[derive(Debug)]
-pub struct ConfRead {
+pub(super) struct ConfRead {
     /// Its files.
     pub source: FilesSource,
     /// Those of them that are rendered per node, where they stand in the bundle.
@@ -174,7 +174,7 @@ pub struct ConfRead {
 }
 
 /// Reads the files of a `[[conf]]`, checks its templates, and refuses secrets.
-pub fn read_conf(
+pub(super) fn read_conf(
     conf: &Conf,
     folder: &Utf8Path,
     versions: &std::collections::BTreeMap<String, String>,

@@ -13,7 +13,7 @@ use crate::fs::{IoError, IoResultExt as _, Staged};
 
 /// Keeps byte strings for one layer.
 #[derive(Debug)]
-pub struct Keeper {
+pub(super) struct Keeper {
     budget: Arc<Budget>,
     dir: Utf8PathBuf,
     file: OnceLock<Staged>,
@@ -22,7 +22,7 @@ pub struct Keeper {
 
 /// A byte string kept by a [`Keeper`].
 #[derive(Debug)]
-pub enum Kept {
+pub(super) enum Kept {
     /// As it is.
     Memory(Vec<u8>),
     /// In the spill file.
@@ -38,12 +38,12 @@ pub enum Kept {
 
 impl Keeper {
     /// A keeper that spills into `dir`.
-    pub fn new(budget: Arc<Budget>, dir: Utf8PathBuf) -> Self {
+    pub(super) fn new(budget: Arc<Budget>, dir: Utf8PathBuf) -> Self {
         Self { budget, dir, file: OnceLock::new(), end: AtomicU64::new(0) }
     }
 
     /// Keeps plain bytes; they are compressed lightly if they must be spilled.
-    pub fn keep_plain(&self, bytes: Vec<u8>) -> Result<Kept, IoError> {
+    pub(super) fn keep_plain(&self, bytes: Vec<u8>) -> Result<Kept, IoError> {
         if self.budget.keep(bytes.capacity()) {
             return Ok(Kept::Memory(bytes));
         }
@@ -52,7 +52,7 @@ impl Keeper {
     }
 
     /// Keeps a frame, which is compressed already.
-    pub fn keep_frame(&self, frame: &[u8]) -> Result<Kept, IoError> {
+    pub(super) fn keep_frame(&self, frame: &[u8]) -> Result<Kept, IoError> {
         if self.budget.keep(frame.len()) {
             return Ok(Kept::Memory(frame.to_vec()));
         }
@@ -78,7 +78,7 @@ impl Keeper {
     }
 
     /// Appends what was kept to `out`.
-    pub fn append(&self, kept: &Kept, out: &mut Vec<u8>) -> Result<(), IoError> {
+    pub(super) fn append(&self, kept: &Kept, out: &mut Vec<u8>) -> Result<(), IoError> {
         match kept {
             Kept::Memory(bytes) => out.extend_from_slice(bytes),
             Kept::Spilled { offset, size, packed_from } => {
@@ -102,7 +102,7 @@ impl Keeper {
     }
 
     /// Gives the memory of what was kept back.
-    pub fn release(&self, kept: Kept) {
+    pub(super) fn release(&self, kept: Kept) {
         if let Kept::Memory(bytes) = kept {
             self.budget.release(bytes.capacity());
         }

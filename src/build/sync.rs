@@ -8,14 +8,14 @@ use crate::fs::{IoError, Staged};
 
 /// Brings written files to the disk in the background.
 #[derive(Debug)]
-pub struct Syncer {
+pub(super) struct Syncer {
     sender: Mutex<Option<Sender<Arc<Staged>>>>,
     thread: Mutex<Option<JoinHandle<Result<(), IoError>>>>,
 }
 
 impl Syncer {
     /// Starts the thread.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (sender, receiver) = channel::<Arc<Staged>>();
         let thread = std::thread::spawn(move || {
             let mut outcome = Ok(());
@@ -31,7 +31,7 @@ impl Syncer {
     }
 
     /// Asks for a file as it is now to be brought to the disk.
-    pub fn start(&self, staged: Arc<Staged>) {
+    pub(super) fn start(&self, staged: Arc<Staged>) {
         if let Some(sender) = &*self.sender.lock().unwrap_or_else(PoisonError::into_inner) {
             // The receiver lives until the sender goes.
             let _ = sender.send(staged);
@@ -39,7 +39,7 @@ impl Syncer {
     }
 
     /// Waits until all that was asked for is on the disk.
-    pub fn finish(&self) -> Result<(), IoError> {
+    pub(super) fn finish(&self) -> Result<(), IoError> {
         drop(self.sender.lock().unwrap_or_else(PoisonError::into_inner).take());
         match self.thread.lock().unwrap_or_else(PoisonError::into_inner).take().map(JoinHandle::join) {
             None => Ok(()),

@@ -20,7 +20,7 @@ use crate::model::{BundlePath, Digest, Role};
 
 /// A layer to make.
 #[derive(Clone, Debug)]
-pub struct Job {
+pub(super) struct Job {
     /// From what.
     pub source: Source,
     /// For whom, to tell them how far it is.
@@ -33,7 +33,7 @@ pub struct Job {
 
 /// From what a layer is made.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub(super) enum Source {
     /// An artifact in `install/`.
     Artifact(Arc<ArtifactSource>),
     /// Files in memory.
@@ -42,7 +42,7 @@ pub enum Source {
 
 /// A layer that was made.
 #[derive(Debug)]
-pub struct Done {
+pub(super) struct Done {
     /// The layer.
     pub blob: LayerBlob,
     /// The artifact's digest, where it was wanted.
@@ -53,7 +53,7 @@ pub struct Done {
 
 /// Everything that the drivers share.
 #[derive(Clone, Copy)]
-pub struct Workshop<'a> {
+pub(super) struct Workshop<'a> {
     pub shared: &'a Arc<Shared>,
     pub dir: &'a Utf8Path,
     pub syncer: &'a Syncer,
@@ -62,7 +62,7 @@ pub struct Workshop<'a> {
 }
 
 /// Makes all layers, in parallel, within the pool that this is called in; results stand in the jobs' order.
-pub fn make_all(jobs: &[Job], workshop: Workshop<'_>) -> Result<Vec<Done>, BuildError> {
+pub(super) fn make_all(jobs: &[Job], workshop: Workshop<'_>) -> Result<Vec<Done>, BuildError> {
     let mut order: Vec<usize> = (0..jobs.len()).collect();
     order.sort_by_key(|index| std::cmp::Reverse(jobs[*index].size));
     let queue = Mutex::new(VecDeque::from(order));
@@ -102,7 +102,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Makes one layer.
-pub fn make(job: &Job, workshop: Workshop<'_>) -> Result<Done, BuildError> {
+pub(super) fn make(job: &Job, workshop: Workshop<'_>) -> Result<Done, BuildError> {
     let keeper = Arc::new(Keeper::new(Arc::clone(&workshop.shared.budget), workshop.dir.to_owned()));
     let into = match &job.source {
         Source::Artifact(source) => source.selection.into.clone(),

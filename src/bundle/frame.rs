@@ -34,14 +34,13 @@ fn with_compressor<T>(
     work: impl FnOnce(&mut Compressor<'static>) -> io::Result<T>,
 ) -> io::Result<T> {
     COMPRESSOR.with_borrow_mut(|slot| {
-        let (held, compressor) = match slot {
-            Some(held) => held,
-            None => {
-                let mut compressor = Compressor::new(level)?;
-                compressor.set_parameter(CParameter::ChecksumFlag(false))?;
-                compressor.set_parameter(CParameter::ContentSizeFlag(true))?;
-                slot.insert((level, compressor))
-            }
+        let (held, compressor) = if let Some(held) = slot {
+            held
+        } else {
+            let mut compressor = Compressor::new(level)?;
+            compressor.set_parameter(CParameter::ChecksumFlag(false))?;
+            compressor.set_parameter(CParameter::ContentSizeFlag(true))?;
+            slot.insert((level, compressor))
         };
         if *held != level {
             compressor.set_parameter(CParameter::CompressionLevel(level))?;

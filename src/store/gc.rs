@@ -165,10 +165,10 @@ fn remove(plan: &GcPlan) -> Result<(), StoreError> {
         for item in &plan.items {
             match item {
                 Garbage::Cache { path, .. } if cache_first => {
-                    std::fs::remove_file(path).at("remove", path)?
+                    std::fs::remove_file(path).at("remove", path)?;
                 }
                 Garbage::Blob { path, .. } if !cache_first => {
-                    std::fs::remove_file(path).at("remove", path)?
+                    std::fs::remove_file(path).at("remove", path)?;
                 }
                 Garbage::Bundle(_) | Garbage::Cache { .. } | Garbage::Blob { .. } => {}
             }

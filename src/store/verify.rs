@@ -106,7 +106,7 @@ fn check_layer(store: &Store, layer: &Layer, cancel: &Cancel, progress: VerifyPr
     match check_stream(&reader, cancel, progress, &mut problems) {
         Ok(found) if found == layer.diff_id => {}
         Ok(found) => {
-            problems.push((blob, format!("its tar has digest {found}; the config says {}", layer.diff_id)))
+            problems.push((blob, format!("its tar has digest {found}; the config says {}", layer.diff_id)));
         }
         Err(Some(error)) => problems.push((blob, describe(&error))),
         Err(None) => {}
