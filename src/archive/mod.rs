@@ -7,6 +7,7 @@ mod format;
 mod globs;
 mod gzip;
 mod input;
+mod names;
 mod pass;
 mod pax;
 mod read;
