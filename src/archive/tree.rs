@@ -10,7 +10,7 @@ use super::error::printable;
 use crate::model::{BundlePath, ByteSize};
 
 /// Names may take so much memory; an archive of deep paths could ask for far more than its own size.
-const MAX_NAMES: u64 = 256 << 20;
+const MAX_NAMES: u64 = 128 << 20;
 /// As many as Linux follows.
 const MAX_LINKS: u32 = 40;
 
@@ -115,7 +115,8 @@ impl Tree {
         at.pop();
         // What is still to be walked, the next component last.
         let mut ahead: Vec<&str> = target.split('/').rev().collect();
-        let mut links = 0;
+        // The link itself counts.
+        let mut links = 1;
         while let Some(component) = ahead.pop() {
             match component {
                 "" | "." => {}
