@@ -32,8 +32,8 @@ fn names() {
 
 #[test]
 fn the_bundle_path_counts_too() {
-    let deep = ["x"; 1000].join("/");
-    let selection = Selection { into: Some(path(&["y"; 1100].join("/"))), ..all() };
+    let deep = vec!["x"; 1000].join("/");
+    let selection = Selection { into: Some(path(&vec!["y"; 1100].join("/"))), ..all() };
     let error = refusal("x.tar", &Tar::new().pax(b'x', &[("path", &deep)]).file("a", "").end(), &selection);
     assert!(
         error.ends_with("the path is longer than 4095 bytes, or a component is longer than 255"),
@@ -56,7 +56,7 @@ fn whiteouts() {
 fn conflicts() {
     let two = "x.tar: `a`: two entries for one path";
     assert_eq!(tar(Tar::new().file("a", "").file("a", "")), two);
-    assert_eq!(tar(Tar::new().file("a", "").dir("a")), two.replace("`a`", "`a`"));
+    assert_eq!(tar(Tar::new().file("a", "").dir("a")), two);
     assert_eq!(tar(Tar::new().dir("a").file("a", "")), two);
     assert_eq!(tar(Tar::new().dir("a").symlink("a", "b")), two);
     assert_eq!(tar(Tar::new().symlink("a", "b").symlink("a", "b")), two);
@@ -222,7 +222,7 @@ fn archives_that_hold_nothing_but_overhead() {
 
 #[test]
 fn deep_paths_cost_their_memory() {
-    let deep = |n: usize| format!("{n}/{}", ["x"; 2000].join("/"));
+    let deep = |n: usize| format!("{n}/{}", vec!["x"; 2000].join("/"));
     let bomb = (0..80).fold(Tar::new(), |tar, n| tar.pax(b'x', &[("path", &deep(n))]).file("a", ""));
     let error = refusal("x.tar", &bomb.end(), &all());
     assert!(error.contains("it holds 128 MiB that belong to no file"), "{error}");

@@ -100,7 +100,7 @@ fn only_a_hole_and_no_hole() {
 fn many_pieces() {
     let pieces: Vec<_> = (0..60).map(|n| (n * 1024, 512)).collect();
     for (kind, make) in KINDS {
-        let (seen, _) = read("x.tar", &make(&pieces, 60 * 1024, &[7; 60 * 512]).end(), &all()).unwrap();
+        let (seen, _) = read("x.tar", &make(&pieces, 60 * 1024, &vec![7; 60 * 512]).end(), &all()).unwrap();
         let content = seen.content("s");
         assert!((0..60).all(|n| content[n * 1024] == 7 && content[n * 1024 + 512] == 0), "{kind}");
     }

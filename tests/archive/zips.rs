@@ -93,7 +93,7 @@ fn encryption_and_methods() {
 #[test]
 fn lies_about_content() {
     let crc = Zip { crc: Some(7), ..Zip::new("a", "x") };
-    assert_snapshot!(zip(&[crc.clone()]), @"x.zip: `a`: it is corrupt: Invalid checksum");
+    assert_snapshot!(zip(std::slice::from_ref(&crc)), @"x.zip: `a`: it is corrupt: Invalid checksum");
     let crc = Zip { content: Vec::new(), ..crc };
     assert_snapshot!(zip(&[crc]), @"x.zip: `a`: it is corrupt: Invalid checksum");
     let short = Zip { size: Some(9), ..Zip::new("a", "x") };
