@@ -167,6 +167,15 @@ impl<'a> Pass<'a> {
         Ok(Flow::Next)
     }
 
+    /// Takes note of a member to come: a format that knows all names beforehand need not start in vain.
+    pub(super) fn foresee(&mut self, name: &[u8], directory: bool) -> Flow {
+        // A bad name is refused when its member comes.
+        match entry_path(name) {
+            Ok(name) if self.strip(&name, directory).is_none() => Flow::Stop,
+            Ok(_) | Err(_) => Flow::Next,
+        }
+    }
+
     fn account(&mut self, size: u64) -> Result<(), Refusal> {
         self.members += 1;
         if self.members > MAX_MEMBERS {
