@@ -101,6 +101,9 @@ fn member(
             .take(MAX_TARGET + 1)
             .read_to_end(target)
             .map_err(|error| input.fault(Some(&member.name), error.into()))?;
+        if target.len() as u64 != member.size {
+            return Err(input.refuse(Some(&member.name), Refusal::WrongSize { size: member.size }));
+        }
     }
     pass.member(&member, &mut file)
 }

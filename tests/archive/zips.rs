@@ -98,6 +98,8 @@ fn lies_about_content() {
     assert_snapshot!(zip(&[crc]), @"x.zip: `a`: it is corrupt: Invalid checksum");
     let short = Zip { size: Some(9), ..Zip::new("a", "x") };
     assert_snapshot!(zip(&[short]), @"x.zip: `a`: it holds more or fewer bytes than the 9 that it declares");
+    let link = Zip { size: Some(9), mode: 0o120_777, ..Zip::new("a", "x") };
+    assert_snapshot!(zip(&[link]), @"x.zip: `a`: it holds more or fewer bytes than the 9 that it declares");
     let long = Zip { size: Some(1), ..Zip::new("a", "xyz") };
     assert_snapshot!(zip(&[long]), @"x.zip: `a`: it is corrupt: File is larger than its declared uncompressed size");
     let huge = Zip { size: Some(u32::MAX - 1), ..Zip::new("a", "x") };
