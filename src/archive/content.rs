@@ -26,16 +26,10 @@ impl<'a> Content<'a> {
         Self { data, left: size, size, input, failure: None }
     }
 
-    /// Reads what the visitor left, and says what went wrong on the way.
-    pub(super) fn finish(mut self, member: &[u8]) -> Result<(), ArchiveError> {
-        if self.failure.is_none() && self.left > 0 {
-            let mut scratch = [0; 16 << 10];
-            while self.left > 0 && self.failure.is_none() {
-                // A failure is kept in `self`.
-                let _ = self.read(&mut scratch);
-            }
-        } else if self.failure.is_none() && self.size == 0 {
-            self.failure = self.check_end().err();
+    /// Says what was wrong with the archive; reads what the visitor left first, if `to_end`.
+    pub(super) fn finish(mut self, member: &[u8], to_end: bool) -> Result<(), ArchiveError> {
+        if to_end {
+            self.read_rest();
         }
         match self.failure {
             None => Ok(()),
@@ -43,9 +37,15 @@ impl<'a> Content<'a> {
         }
     }
 
-    /// What went wrong with the archive so far, if anything.
-    pub(super) fn failure(self, member: &[u8]) -> Option<ArchiveError> {
-        self.failure.map(|fault| self.input.fault(Some(member), fault))
+    fn read_rest(&mut self) {
+        if self.size == 0 {
+            self.failure = self.check_end().err();
+        }
+        let mut scratch = [0; 16 << 10];
+        while self.left > 0 && self.failure.is_none() {
+            // A failure is kept in `self`.
+            let _ = self.read(&mut scratch);
+        }
     }
 
     fn check_end(&mut self) -> Result<(), Fault> {

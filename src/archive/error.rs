@@ -68,7 +68,7 @@ impl ArchiveError {
     pub fn help(&self) -> Vec<String> {
         match self {
             Self::Refused { why, .. } | Self::Member { why, .. } => {
-                why.help().map(str::to_owned).into_iter().collect()
+                vec![why.help().to_owned()]
             }
             Self::Open { .. } | Self::Read { .. } | Self::Visitor(_) | Self::Cancelled(_) => Vec::new(),
         }
@@ -93,6 +93,25 @@ impl From<io::Error> for Fault {
 impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
+    }
+}
+
+/// Why a member is not taken, before it is known which it is.
+#[derive(Debug)]
+pub(super) enum Halt {
+    Refused(Refusal),
+    Failed(ArchiveError),
+}
+
+impl From<Refusal> for Halt {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<ArchiveError> for Halt {
+    fn from(error: ArchiveError) -> Self {
+        Self::Failed(error)
     }
 }
 

@@ -10,31 +10,26 @@ use flate2::bufread::GzDecoder;
 use super::sniff;
 
 pub(super) struct Gunzip<R> {
-    state: State<R>,
-}
-
-enum State<R> {
-    Member(GzDecoder<R>),
-    Done,
+    /// `None` once the last member has ended.
+    member: Option<GzDecoder<R>>,
 }
 
 impl<R: BufRead> Gunzip<R> {
     pub(super) fn new(input: R) -> Self {
-        Self { state: State::Member(GzDecoder::new(input)) }
+        Self { member: Some(GzDecoder::new(input)) }
     }
 }
 
 impl<R: BufRead> Read for Gunzip<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        while let State::Member(member) = &mut self.state {
+        while let Some(member) = &mut self.member {
             let count = member.read(buf)?;
             if count > 0 || buf.is_empty() {
                 return Ok(count);
             }
-            let State::Member(done) = std::mem::replace(&mut self.state, State::Done) else { break };
-            let mut input = done.into_inner();
+            let Some(mut input) = self.member.take().map(GzDecoder::into_inner) else { break };
             if next_member(&mut input)? {
-                self.state = State::Member(GzDecoder::new(input));
+                self.member = Some(GzDecoder::new(input));
             }
         }
         Ok(0)

@@ -66,11 +66,6 @@ impl<'a> Input<'a> {
         self.size
     }
 
-    /// Bytes read since the last [`Self::open`].
-    pub(super) fn consumed(&self) -> u64 {
-        self.consumed.get()
-    }
-
     /// Opens the artifact at its start; `hash` makes [`Self::digest`] mean something.
     pub(super) fn open(&self, hash: bool) -> Result<Meter<'_>, ArchiveError> {
         self.check_cancel()?;
@@ -147,7 +142,7 @@ impl<'a> Input<'a> {
         } else if let Some(limit) = codec::memory_limit(error) {
             Refusal::Memory { limit }
         } else if error.kind() == io::ErrorKind::UnexpectedEof {
-            Refusal::Truncated { at: self.consumed(), within: "within compressed data" }
+            Refusal::Truncated { at: self.consumed.get().min(self.size), within: "within compressed data" }
         } else {
             Refusal::Corrupt { what: error.to_string() }
         }

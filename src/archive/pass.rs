@@ -4,12 +4,16 @@
 //! Two things can only be known too late for a stream, and then the archive is read again:
 //! that an assumed single top directory is not alone, and that a hard link is taken whose file was not.
 
+mod links;
+
 use std::collections::HashMap;
 use std::io::Read;
 
 use super::content::Content;
+use super::error::Halt;
 use super::globs::Matcher;
 use super::input::Input;
+use super::names::{TOPS_SHOWN, entry_path, stripped, tops_in_words};
 use super::tree::Tree;
 use super::{ArchiveError, Format, Limits, Refusal, Selection, Strip, Summary, Visitor};
 use crate::model::{BundlePath, ByteSize, PathError};
@@ -20,8 +24,6 @@ const MAX_MEMBERS: u64 = 1 << 20;
 const MAX_RATIO: u64 = 1000;
 /// ...once it has unpacked to more than this.
 const RATIO_FROM: u64 = 1 << 20;
-/// `PATH_MAX` less the NUL.
-const MAX_TARGET: usize = 4095;
 
 /// An entry, as its archive describes it.
 pub(super) struct Member {
@@ -135,31 +137,43 @@ impl<'a> Pass<'a> {
     /// Takes in the next member; `data` has to give its `size` bytes and end.
     pub(super) fn member(&mut self, member: &Member, data: &mut dyn Read) -> Result<Flow, ArchiveError> {
         self.input.check_cancel()?;
-        let refuse = |input: &Input<'_>, why| input.refuse(Some(&member.name), why);
-        self.account(member.size).map_err(|why| refuse(self.input, why))?;
+        self.take(member, data).map_err(|halt| match halt {
+            Halt::Refused(why) => self.input.refuse(Some(&member.name), why),
+            Halt::Failed(error) => error,
+        })
+    }
+
+    fn take(&mut self, member: &Member, data: &mut dyn Read) -> Result<Flow, Halt> {
+        self.account(member.size)?;
+        let directory = matches!(member.kind, Kind::Directory);
         let name = match entry_path(&member.name) {
             Ok(name) => name,
             // The entry for the archive's own top, `./`.
-            Err(Refusal::Path(PathError::Empty))
-                if matches!(member.kind, Kind::Directory) && !member.name.is_empty() =>
-            {
+            Err(Refusal::Path(PathError::Empty)) if directory && !member.name.is_empty() => {
                 return Ok(Flow::Next);
             }
-            Err(why) => return Err(refuse(self.input, why)),
+            Err(why) => return Err(why.into()),
         };
-        let Some(strip) = self.strip(&name, matches!(member.kind, Kind::Directory)) else {
-            return Ok(Flow::Stop);
-        };
-        let path = self.select(&name, strip).map_err(|why| refuse(self.input, why))?;
+        let Some(strip) = self.strip(&name, directory) else { return Ok(Flow::Stop) };
+        let path = self.select(&name, strip)?;
         match &member.kind {
-            Kind::Directory => self.directory(member, name, path)?,
-            Kind::File => self.file(member, name, path, data)?,
-            Kind::Symlink(target) => self.symlink(member, name, path, target)?,
-            Kind::HardLink(target) => self.hard_link(member, name, path, target)?,
-            Kind::Refused(why) if path.is_some() => return Err(refuse(self.input, why.clone())),
+            Kind::Directory => self.directory(&name, path)?,
+            Kind::File => self.file(member, &name, path, data)?,
+            Kind::Symlink(target) => self.symlink(&name, path, target)?,
+            Kind::HardLink(target) => self.hard_link(&name, path, target)?,
+            Kind::Refused(why) if path.is_some() => return Err(why.clone().into()),
             Kind::Refused(_) => {}
         }
         Ok(Flow::Next)
+    }
+
+    /// Takes note of a member to come: a format that knows all names beforehand need not start in vain.
+    pub(super) fn foresee(&mut self, name: &[u8], directory: bool) -> Flow {
+        // A bad name is refused when its member comes.
+        match entry_path(name) {
+            Ok(name) if self.strip(&name, directory).is_none() => Flow::Stop,
+            Ok(_) | Err(_) => Flow::Next,
+        }
     }
 
     fn account(&mut self, size: u64) -> Result<(), Refusal> {
@@ -181,7 +195,7 @@ impl<'a> Pass<'a> {
     /// How many components `name` loses; `None` where the assumption of a single top directory fails.
     fn strip(&mut self, name: &BundlePath, directory: bool) -> Option<u32> {
         let top = name.components().next().unwrap_or_default();
-        if self.tops.len() < 6 && !self.tops.iter().any(|known| known == top) {
+        if self.tops.len() <= TOPS_SHOWN && !self.tops.iter().any(|known| known == top) {
             self.tops.push(top.to_owned());
         }
         if let Some(count) = self.plan.strip {
@@ -211,15 +225,10 @@ impl<'a> Pass<'a> {
         Ok(Some(path))
     }
 
-    fn directory(
-        &mut self,
-        member: &Member,
-        name: BundlePath,
-        path: Option<BundlePath>,
-    ) -> Result<(), ArchiveError> {
+    fn directory(&mut self, name: &BundlePath, path: Option<BundlePath>) -> Result<(), Halt> {
         self.seen.insert(name.as_str().to_owned(), Seen::Directory);
         let Some(path) = path else { return Ok(()) };
-        let new = self.tree.directory(&path).map_err(|why| self.input.refuse(Some(&member.name), why))?;
+        let new = self.tree.directory(&path)?;
         self.taken += 1;
         if new && self.wanted.is_empty() {
             self.visitor.directory(path).map_err(ArchiveError::Visitor)?;
@@ -230,27 +239,26 @@ impl<'a> Pass<'a> {
     fn file(
         &mut self,
         member: &Member,
-        name: BundlePath,
+        name: &BundlePath,
         path: Option<BundlePath>,
         data: &mut dyn Read,
-    ) -> Result<(), ArchiveError> {
+    ) -> Result<(), Halt> {
         let number = self.files.len();
         self.seen.insert(name.as_str().to_owned(), Seen::File(number));
         let path = path.or_else(|| self.plan.retained.get(&number).cloned());
         self.files.push(path.clone());
         let Some(path) = path else { return Ok(()) };
-        self.tree.file(&path).map_err(|why| self.input.refuse(Some(&member.name), why))?;
+        self.tree.file(&path)?;
         self.taken += 1;
         if !self.wanted.is_empty() {
             return Ok(());
         }
         let mut content = Content::new(data, member.size, self.input);
-        let visited = self.visitor.file(path, self.mode(member.mode), member.size, &mut content);
+        let mode = self.mode(member.mode);
+        let visited = self.visitor.file(path, mode, member.size, &mut content);
         // Before the visitor's own error, which may only repeat that its data failed.
-        match visited {
-            Ok(()) => content.finish(&member.name),
-            Err(error) => Err(content.failure(&member.name).unwrap_or(ArchiveError::Visitor(error))),
-        }
+        content.finish(&member.name, visited.is_ok())?;
+        visited.map_err(|error| ArchiveError::Visitor(error).into())
     }
 
     fn mode(&self, mode: u32) -> u16 {
@@ -258,97 +266,6 @@ impl<'a> Pass<'a> {
         let setuid = if self.selection.keep_setuid && mode & 0o4000 != 0 { 0o4000 } else { 0 };
         let setgid = if self.selection.keep_setuid && mode & 0o2000 != 0 { 0o2000 } else { 0 };
         plain | setuid | setgid
-    }
-
-    fn symlink(
-        &mut self,
-        member: &Member,
-        name: BundlePath,
-        path: Option<BundlePath>,
-        target: &[u8],
-    ) -> Result<(), ArchiveError> {
-        let Ok(text) = std::str::from_utf8(target) else {
-            return match path {
-                None => Ok(()),
-                Some(_) => Err(self.input.refuse(Some(&member.name), Refusal::BadTarget)),
-            };
-        };
-        self.seen.insert(name.as_str().to_owned(), Seen::Symlink(text.to_owned()));
-        match path {
-            None => Ok(()),
-            Some(path) => self.take_symlink(member, path, text.to_owned()),
-        }
-    }
-
-    fn take_symlink(
-        &mut self,
-        member: &Member,
-        path: BundlePath,
-        target: String,
-    ) -> Result<(), ArchiveError> {
-        check_target(&path, &target, self.selection.into.as_ref())
-            .and_then(|()| self.tree.symlink(&path, &target))
-            .map_err(|why| self.input.refuse(Some(&member.name), why))?;
-        self.taken += 1;
-        if self.wanted.is_empty() {
-            self.visitor.symlink(path, target).map_err(ArchiveError::Visitor)?;
-        }
-        Ok(())
-    }
-
-    fn hard_link(
-        &mut self,
-        member: &Member,
-        name: BundlePath,
-        path: Option<BundlePath>,
-        target: &[u8],
-    ) -> Result<(), ArchiveError> {
-        let refuse = |input: &Input<'_>, why| Err(input.refuse(Some(&member.name), why));
-        let printed = || super::error::printable(target);
-        let target_path = entry_path(target).ok();
-        let seen = target_path.as_ref().and_then(|target| self.seen.get(target.as_str()).cloned());
-        let Some(path) = path else {
-            if let Some(seen) = seen {
-                self.seen.insert(name.as_str().to_owned(), seen);
-            }
-            return Ok(());
-        };
-        if target_path.as_ref() == Some(&name) {
-            return refuse(self.input, Refusal::LinkToItself);
-        }
-        match seen {
-            None => return refuse(self.input, Refusal::LinkToNothing { target: printed() }),
-            Some(Seen::Directory) => {
-                return refuse(self.input, Refusal::LinkToDirectory { target: printed() });
-            }
-            Some(Seen::Symlink(text)) => self.take_symlink(member, path, text.clone())?,
-            Some(Seen::File(number)) => self.link_file(member, path, number)?,
-        }
-        if let Some(seen) = target_path.and_then(|target| self.seen.get(target.as_str()).cloned()) {
-            self.seen.insert(name.as_str().to_owned(), seen);
-        }
-        Ok(())
-    }
-
-    fn link_file(&mut self, member: &Member, path: BundlePath, number: usize) -> Result<(), ArchiveError> {
-        // The very link that the file was retained for: it became the file.
-        if self.plan.retained.get(&number) == Some(&path) {
-            self.plan.retained.remove(&number);
-            return Ok(());
-        }
-        self.tree.file(&path).map_err(|why| self.input.refuse(Some(&member.name), why))?;
-        self.taken += 1;
-        match self.files.get_mut(number) {
-            Some(Some(target)) if self.wanted.is_empty() => {
-                self.visitor.hard_link(path, target.clone()).map_err(ArchiveError::Visitor)
-            }
-            Some(at @ None) => {
-                *at = Some(path.clone());
-                self.wanted.insert(number, path);
-                Ok(())
-            }
-            Some(Some(_)) | None => Ok(()),
-        }
     }
 
     /// Checks what only the whole archive can tell.
@@ -363,7 +280,7 @@ impl<'a> Pass<'a> {
             return Ok(Outcome::Again(Plan { strip: self.plan.strip, retained: self.wanted }));
         }
         if self.taken == 0 {
-            let holds = holds(&self.tops);
+            let holds = tops_in_words(&self.tops);
             return Err(self.input.refuse(None, Refusal::EmptySelection { holds }));
         }
         Ok(Outcome::Done(Summary {
@@ -374,55 +291,4 @@ impl<'a> Pass<'a> {
             unmatched: self.include.unmatched().chain(self.exclude.unmatched()).map(str::to_owned).collect(),
         }))
     }
-}
-
-fn entry_path(name: &[u8]) -> Result<BundlePath, Refusal> {
-    let text = std::str::from_utf8(name).map_err(|_| Refusal::NotUtf8)?;
-    BundlePath::new(text).map_err(Refusal::Path)
-}
-
-fn stripped(name: &BundlePath, strip: u32) -> Option<BundlePath> {
-    let mut rest = name.as_str();
-    for _ in 0..strip {
-        rest = rest.split_once('/')?.1;
-    }
-    BundlePath::new(rest).ok()
-}
-
-/// What can be said of a symlink without knowing the others.
-fn check_target(path: &BundlePath, target: &str, into: Option<&BundlePath>) -> Result<(), Refusal> {
-    if target.is_empty() {
-        return Err(Refusal::NoTarget);
-    }
-    if target.len() > MAX_TARGET {
-        return Err(Refusal::LongTarget { limit: MAX_TARGET as u64 });
-    }
-    if target.contains('\0') {
-        return Err(Refusal::BadTarget);
-    }
-    if target.starts_with('/') {
-        return Err(Refusal::AbsoluteTarget { target: target.to_owned() });
-    }
-    let mut depth = into.map_or(0, |into| into.components().count()) + path.components().count() - 1;
-    for component in target.split('/') {
-        match component {
-            "" | "." => {}
-            ".." if depth == 0 => return Err(Refusal::Escapes { target: target.to_owned() }),
-            ".." => depth -= 1,
-            _ => depth += 1,
-        }
-    }
-    Ok(())
-}
-
-/// What an archive holds, in a few words.
-fn holds(tops: &[String]) -> String {
-    let (shown, more) = match tops {
-        [] => return "it holds nothing".to_owned(),
-        [shown @ .., _] if tops.len() > 5 => (shown, ", ..."),
-        all => (all, ""),
-    };
-    let shown: Vec<String> =
-        shown.iter().map(|top| format!("`{}`", super::error::printable(top.as_bytes()))).collect();
-    format!("at its top it holds {}{more}", shown.join(", "))
 }

@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn values_may_hold_newlines_and_be_taken_back() {
         let pax =
-            Pax::parse(b"12 path=a\nb\n23 linkpath=something\n14 mtime=1.5\n13 linkpath=\n11 size=42\n")
+            Pax::parse(b"12 path=a\nb\n22 linkpath=something\n13 mtime=1.5\n13 linkpath=\n11 size=42\n")
                 .unwrap();
         assert_eq!(pax.path.as_deref(), Some(&b"a\nb"[..]));
         assert_eq!((pax.linkpath, pax.size), (None, Some(42)));
@@ -169,17 +169,16 @@ mod tests {
             &b"11 path=a\nb\n"[..],
             b"99 path=a\n",
             b"path=a\n",
-            b"9 path=a\n",
+            b"8 path=a\n",
             b"12 size=-42\n",
             b"0 path=a\n",
             b"3 \n",
             b"25 GNU.sparse.numbytes=1\n",
             b"23 GNU.sparse.offset=1\n",
-            b"22 GNU.sparse.map=1,2\n",
+            b"24 GNU.sparse.map=1,2,3\n",
         ] {
             assert!(Pax::parse(records).is_err(), "{}", String::from_utf8_lossy(records));
         }
-        assert!(Pax::parse(b"10 path=a\n\0\0").is_err());
-        assert!(Pax::parse(b"9 path=a\n").is_err());
+        assert!(Pax::parse(b"9 path=a\n\0\0").is_ok(), "padding");
     }
 }

@@ -4,8 +4,11 @@ use camino::Utf8Path;
 
 use super::input::Input;
 use super::pass::{Outcome, Pass, Plan};
-use super::{ArchiveError, Format, Limits, Selection, Visitor, single, tar, zip};
+use super::{ArchiveError, Format, Limits, Refusal, Selection, Visitor, single, tar, zip};
 use crate::model::{Cancel, Digest};
+
+/// Each reading settles one thing for good, of two: what to strip, and which files to retain.
+const MOST_READINGS: u32 = 3;
 
 /// An artifact.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +51,7 @@ pub fn read(
 ) -> Result<Summary, ArchiveError> {
     let input = Input::new(source, cancel, progress)?;
     let mut plan = Plan::first(selection.strip, source.format);
-    loop {
+    for _ in 0..MOST_READINGS {
         let mut pass = Pass::new(&input, selection, limits, plan, visitor);
         match source.format {
             Format::Tar(compression) => tar::run(&input, compression, hash, &mut pass)?,
@@ -64,4 +67,5 @@ pub fn read(
         }
         visitor.restart().map_err(ArchiveError::Visitor)?;
     }
+    Err(input.refuse(None, Refusal::Corrupt { what: "it changes while it is read".to_owned() }))
 }

@@ -92,7 +92,7 @@ impl Refusal {
     /// What to do about it.
     ///
     /// Exhaustive on purpose: a new refusal must say what comes next.
-    pub(super) fn help(&self) -> Option<&'static str> {
+    pub(super) fn help(&self) -> &'static str {
         match self {
             Self::Empty
             | Self::LooksLike { .. }
@@ -101,15 +101,15 @@ impl Refusal {
             | Self::Corrupt { .. }
             | Self::CorruptTar { .. }
             | Self::WrongSize { .. } => {
-                Some("was the download complete? compare its size and sha256 with the vendor's")
+                "was the download complete? compare its size and sha256 with the vendor's"
             }
-            Self::TooBig { .. } => Some("if the archive is genuine, raise max_unpacked in windlass.toml"),
+            Self::TooBig { .. } => "if the archive is genuine, raise max_unpacked in windlass.toml",
             Self::Ratio { .. } | Self::TooManyMembers { .. } | Self::Overhead { .. } => {
-                Some("no vendor archive looks like that; if it is genuine, repack it")
+                "no vendor archive looks like that; if it is genuine, repack it"
             }
-            Self::EmptySelection { .. } => Some("see strip, include and exclude of this [[unpack]]"),
+            Self::EmptySelection { .. } => "see strip, include and exclude of this [[unpack]]",
             Self::Memory { .. } | Self::Unsupported { .. } | Self::Encrypted | Self::Method { .. } => {
-                Some("repack it as .tar.gz, .tar.zst or a plain zip")
+                "repack it as .tar.gz, .tar.zst or a plain zip"
             }
             Self::Whiteout
             | Self::TwoEntries
@@ -120,7 +120,7 @@ impl Refusal {
             | Self::UnknownType(_)
             | Self::AbsoluteTarget { .. }
             | Self::Escapes { .. }
-            | Self::Loop { .. } => Some("leave it out with `exclude`, or repack the archive"),
+            | Self::Loop { .. } => "leave it out with `exclude`, or repack the archive",
             Self::NotUtf8
             | Self::Path(_)
             | Self::Content { .. }
@@ -129,7 +129,7 @@ impl Refusal {
             | Self::BadTarget
             | Self::LinkToNothing { .. }
             | Self::LinkToDirectory { .. }
-            | Self::LinkToItself => Some("a genuine archive has no such member; if need be, repack it"),
+            | Self::LinkToItself => "a genuine archive has no such member; if need be, repack it",
         }
     }
 }

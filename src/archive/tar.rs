@@ -8,28 +8,28 @@
 //!
 //! * Where readers disagree about what an archive means (content on a directory, a lone zero block with
 //!   more behind it, two long names for one member), it is refused.
-//! * Nothing here holds more than [`MAX_EXTENSION`] of the archive in memory, besides its buffer.
+//! * Nothing here holds more than 1 MiB of headers and 16 MiB of a sparse map in memory.
 
-use std::io::{self, BufRead, BufReader, Read};
+mod blocks;
+mod body;
+mod holes;
 
-use ::tar::{GnuExtSparseHeader, GnuSparseHeader, Header};
+use std::io::{BufReader, Read};
 
+use ::tar::Header;
+
+use self::body::Body;
+pub(super) use self::body::TruncatedMember;
 use super::error::Fault;
 use super::input::Input;
 use super::pass::{Flow, Kind, Member, Pass};
-use super::pax::{Pax, SparseFormat};
-use super::sparse::{MAX_SEGMENTS, MapReader, Run, Segment, Sparse};
+use super::pax::Pax;
+use super::sparse::Sparse;
 use super::{ArchiveError, Compression, Refusal, codec, sniff};
-use crate::model::ByteSize;
 
 const BLOCK: usize = 512;
 /// Small enough for the cache, large enough that header reads are cheap; larger reads bypass it.
 const BUFFER: usize = 256 << 10;
-/// The longest long name or PAX header taken.
-const MAX_EXTENSION: u64 = 1 << 20;
-/// What an archive may hold besides content: so much, and so much again for each member.
-const OVERHEAD: u64 = 64 << 20;
-const OVERHEAD_PER_MEMBER: u64 = 16 << 10;
 
 /// Tells `pass` of each member of a tar, then reads on to the end of the artifact.
 pub(super) fn run(
@@ -196,208 +196,7 @@ impl<R: Read> Reader<R> {
         }
         Ok(Member { name, kind, mode, size: logical })
     }
-
-    fn sparse_map(
-        &mut self,
-        header: &Header,
-        pax: super::pax::PaxSparse,
-        at: u64,
-    ) -> Result<Option<Sparse>, Fault> {
-        let missing = "a sparse file does not tell its size";
-        if header.as_bytes()[156] == b'S' {
-            let gnu = header.as_gnu().ok_or_else(|| corrupt(at, "a sparse file has no GNU header"))?;
-            let real = gnu.real_size().map_err(|_| corrupt(at, missing))?;
-            let segments = self.gnu_segments(&gnu.sparse, gnu.is_extended(), at)?;
-            return Sparse::new(segments, real, self.stored).map(Some).map_err(|what| corrupt(at, what));
-        }
-        let Some(format) = pax.format()? else { return Ok(None) };
-        let real = pax.real_size.ok_or_else(|| corrupt(at, missing))?;
-        let segments = match format {
-            SparseFormat::MapInData => self.map_in_data()?,
-            SparseFormat::MapInHeader => {
-                let segments = pax.segments.unwrap_or_default();
-                if pax.count.is_some_and(|count| count != segments.len() as u64) {
-                    return Err(corrupt(at, "a sparse map has more or fewer pieces than it declares"));
-                }
-                segments
-            }
-        };
-        Sparse::new(segments, real, self.stored).map(Some).map_err(|what| corrupt(at, what))
-    }
-
-    /// The map of an old GNU sparse file: four pieces in the header, then 21 in each block that follows.
-    fn gnu_segments(
-        &mut self,
-        first: &[GnuSparseHeader],
-        mut more: bool,
-        at: u64,
-    ) -> Result<Vec<Segment>, Fault> {
-        let mut segments = Vec::new();
-        gnu_pieces(first, &mut segments, at)?;
-        let mut extension = GnuExtSparseHeader::new();
-        while more {
-            self.whole_block(extension.as_mut_bytes())?;
-            gnu_pieces(extension.sparse(), &mut segments, at)?;
-            if segments.len() as u64 > MAX_SEGMENTS {
-                return Err(corrupt(at, "a sparse map has too many pieces"));
-            }
-            more = extension.is_extended();
-        }
-        Ok(segments)
-    }
-
-    /// The map of a PAX 1.0 sparse file: blocks at the start of its content.
-    fn map_in_data(&mut self) -> Result<Vec<Segment>, Fault> {
-        let mut map = MapReader::default();
-        loop {
-            self.stored = self
-                .stored
-                .checked_sub(BLOCK as u64)
-                .ok_or_else(|| corrupt(self.position, "a sparse map is longer than its file"))?;
-            let mut block = [0; BLOCK];
-            self.whole_block(&mut block)?;
-            if let Some(segments) = map.block(&block)? {
-                return Ok(segments);
-            }
-        }
-    }
-
-    /// The content of a long name or PAX header.
-    fn extension(&mut self, size: u64) -> Result<Vec<u8>, Fault> {
-        if size > MAX_EXTENSION {
-            return Err(corrupt(self.position, "an extended header is longer than 1 MiB"));
-        }
-        let mut content = Vec::new();
-        self.input.by_ref().take(size).read_to_end(&mut content)?;
-        self.position += content.len() as u64;
-        if (content.len() as u64) < size {
-            return Err(self.truncated());
-        }
-        self.skip((BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64)?;
-        Ok(content)
-    }
-
-    /// Reads a block, or what is left of the stream; returns how much that was.
-    fn block(&mut self, block: &mut [u8; BLOCK]) -> io::Result<usize> {
-        let mut filled = 0;
-        while let Some(rest) = block.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match self.input.read(rest) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.position += filled as u64;
-        Ok(filled)
-    }
-
-    fn whole_block(&mut self, block: &mut [u8; BLOCK]) -> Result<(), Fault> {
-        if self.block(block)? == BLOCK { Ok(()) } else { Err(self.truncated()) }
-    }
-
-    fn skip(&mut self, mut count: u64) -> Result<(), Fault> {
-        while count > 0 {
-            let available = self.fill()?;
-            if available == 0 {
-                return Err(self.truncated());
-            }
-            let step = usize::try_from(count).unwrap_or(usize::MAX).min(available);
-            self.input.consume(step);
-            self.position += step as u64;
-            count -= step as u64;
-        }
-        Ok(())
-    }
-
-    fn fill(&mut self) -> io::Result<usize> {
-        loop {
-            match self.input.fill_buf() {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-                Ok(buffer) => return Ok(buffer.len()),
-            }
-        }
-    }
-
-    /// Reads what follows the end marker, so that the whole artifact is seen.
-    ///
-    /// It is ignored, as every tar does: padding to the record size, mostly.
-    fn drain(&mut self) -> Result<(), Fault> {
-        loop {
-            self.check_overhead()?;
-            let count = self.fill()?;
-            if count == 0 {
-                return Ok(());
-            }
-            self.input.consume(count);
-            self.position += count as u64;
-        }
-    }
-
-    /// Refuses an archive that goes on and on without ever holding a file.
-    fn check_overhead(&self) -> Result<(), Fault> {
-        let overhead = self.position - self.content;
-        if overhead > OVERHEAD + OVERHEAD_PER_MEMBER * self.members {
-            return Err(Refusal::Overhead { size: ByteSize(overhead) }.into());
-        }
-        Ok(())
-    }
-
-    fn truncated(&self) -> Fault {
-        let within = if self.current.is_some() { "within this member" } else { "within a header" };
-        Refusal::Truncated { at: self.position, within }.into()
-    }
 }
-
-/// The content of the member last found.
-struct Body<'a, R>(&'a mut Reader<R>);
-
-impl<R: Read> Body<'_, R> {
-    fn stored(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let tar = &mut *self.0;
-        let most = usize::try_from(tar.stored).unwrap_or(usize::MAX).min(buf.len());
-        if most == 0 {
-            return Ok(0);
-        }
-        let count = tar.input.read(&mut buf[..most])?;
-        if count == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, TruncatedMember(tar.position)));
-        }
-        tar.position += count as u64;
-        tar.content += count as u64;
-        tar.stored -= count as u64;
-        Ok(count)
-    }
-}
-
-impl<R: Read> Read for Body<'_, R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let Some(sparse) = &mut self.0.sparse else { return self.stored(buf) };
-        let (run, hole) = match sparse.next_run() {
-            Run::End => return Ok(0),
-            Run::Hole(length) => (length, true),
-            Run::Data(length) => (length, false),
-        };
-        let most = usize::try_from(run).unwrap_or(usize::MAX).min(buf.len());
-        let buf = &mut buf[..most];
-        let count = if hole {
-            buf.fill(0);
-            most
-        } else {
-            self.stored(buf)?
-        };
-        if let Some(sparse) = &mut self.0.sparse {
-            sparse.advance(count as u64);
-        }
-        Ok(count)
-    }
-}
-
-/// Where a tar ended within a member's content.
-#[derive(Debug, thiserror::Error)]
-#[error("the tar ends after {0} bytes")]
-pub(super) struct TruncatedMember(pub(super) u64);
 
 impl Extensions {
     fn is_empty(&self) -> bool {
@@ -451,12 +250,4 @@ fn kind_of(type_flag: u8, name: &[u8], size: u64, link: Vec<u8>) -> Kind {
         b'D' => Kind::Directory,
         other => Kind::Refused(Refusal::UnknownType(other.escape_ascii().to_string())),
     }
-}
-
-fn gnu_pieces(pieces: &[GnuSparseHeader], segments: &mut Vec<Segment>, at: u64) -> Result<(), Fault> {
-    for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
-        let number = |field: io::Result<u64>| field.map_err(|_| corrupt(at, "a sparse map is malformed"));
-        segments.push(Segment { offset: number(piece.offset())?, length: number(piece.length())? });
-    }
-    Ok(())
 }

@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 
 use super::Refusal;
+use super::error::printable;
 use crate::model::{BundlePath, ByteSize};
 
 /// Names may take so much memory; an archive of deep paths could ask for far more than its own size.
-const MAX_NAMES: u64 = 256 << 20;
+const MAX_NAMES: u64 = 128 << 20;
 /// As many as Linux follows.
 const MAX_LINKS: u32 = 40;
 
@@ -69,8 +70,10 @@ impl Tree {
             match self.nodes.get(above) {
                 None => missing.push(above),
                 Some(Node::Directory | Node::Implied) => break,
-                Some(Node::File) => return Err(Refusal::BelowFile { file: above.to_owned() }),
-                Some(Node::Symlink(_)) => return Err(Refusal::ThroughSymlink { link: above.to_owned() }),
+                Some(Node::File) => return Err(Refusal::BelowFile { file: printable(above.as_bytes()) }),
+                Some(Node::Symlink(_)) => {
+                    return Err(Refusal::ThroughSymlink { link: printable(above.as_bytes()) });
+                }
             }
         }
         missing.into_iter().try_for_each(|above| self.insert(above, Node::Implied))
@@ -112,18 +115,20 @@ impl Tree {
         at.pop();
         // What is still to be walked, the next component last.
         let mut ahead: Vec<&str> = target.split('/').rev().collect();
-        let mut links = 0;
+        // The link itself counts.
+        let mut links = 1;
         while let Some(component) = ahead.pop() {
             match component {
                 "" | "." => {}
-                ".." if at.pop().is_none() => return Err(Refusal::Escapes { target: target.to_owned() }),
-                ".." => {}
+                ".." => {
+                    at.pop().ok_or_else(|| Refusal::Escapes { target: printable(target.as_bytes()) })?;
+                }
                 name => {
                     at.push(name);
                     let Some(next) = self.symlink_at(base, &at) else { continue };
                     links += 1;
                     if links > MAX_LINKS {
-                        return Err(Refusal::Loop { target: target.to_owned() });
+                        return Err(Refusal::Loop { target: printable(target.as_bytes()) });
                     }
                     at.pop();
                     ahead.extend(next.split('/').rev());

@@ -29,6 +29,13 @@ pub(super) fn run(input: &Input<'_>, hash: bool, pass: &mut Pass<'_>) -> Result<
         return Err(input.refuse(name.as_deref(), Refusal::TwoEntries));
     }
     for number in 0..archive.len() {
+        let entry = entry(&archive, number, input)?;
+        let directory = matches!(kind_of(&entry), Kind::Directory);
+        if pass.foresee(&separated(&entry), directory) == Flow::Stop {
+            return Ok(());
+        }
+    }
+    for number in 0..archive.len() {
         if member(&mut archive, number, input, pass)? == Flow::Stop {
             return Ok(());
         }
@@ -63,13 +70,21 @@ fn open<'a>(input: &'a Input<'_>) -> Result<Archive<'a>, ArchiveError> {
     )
 }
 
+fn entry<'a>(
+    archive: &'a Archive<'_>,
+    number: usize,
+    input: &Input<'_>,
+) -> Result<ZipFileEntry<'a>, ArchiveError> {
+    archive.by_index_data(number).map_err(|error| input.fault(None, zip_fault(error)))
+}
+
 fn member(
     archive: &mut Archive<'_>,
     number: usize,
     input: &Input<'_>,
     pass: &mut Pass<'_>,
 ) -> Result<Flow, ArchiveError> {
-    let entry = archive.by_index_data(number).map_err(|error| input.fault(None, zip_fault(error)))?;
+    let entry = entry(archive, number, input)?;
     let mut member = Member {
         name: separated(&entry),
         kind: kind_of(&entry),
@@ -86,6 +101,9 @@ fn member(
             .take(MAX_TARGET + 1)
             .read_to_end(target)
             .map_err(|error| input.fault(Some(&member.name), error.into()))?;
+        if target.len() as u64 != member.size {
+            return Err(input.refuse(Some(&member.name), Refusal::WrongSize { size: member.size }));
+        }
     }
     pass.member(&member, &mut file)
 }
