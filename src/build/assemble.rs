@@ -213,7 +213,8 @@ mod tests {
 
     use camino::Utf8PathBuf;
 
-    use super::super::{Budget, Buffers, Collector};
+    use super::super::Budget;
+    use super::super::collect::{Buffers, Collector};
     use super::*;
     use crate::model::{BundlePath, Cancel};
 
@@ -226,7 +227,7 @@ mod tests {
         (0..size)
             .map(|n| {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                if n % 3 == 0 { b'x' } else { (state >> 33) as u8 }
+                if n % 3 == 0 { b'x' } else { state.to_be_bytes()[1] }
             })
             .collect()
     }

@@ -45,7 +45,7 @@ impl Commit<'_> {
     /// Publishes blobs, caches, windlass.lock and the index. Everything made is on the disk already.
     pub(super) fn run(
         &self,
-        bundles: Vec<Ready>,
+        bundles: &[Ready],
         made: Made,
         artifacts: &[&Found],
         cache: &mut ArtifactCache,
@@ -55,7 +55,7 @@ impl Commit<'_> {
         // What can be refused is refused before anything has a name.
         let mut built = Vec::new();
         let mut changed = false;
-        for ready in &bundles {
+        for ready in bundles {
             let (version, unchanged) = self.version(&index, ready)?;
             if !unchanged {
                 index.add(&Tagged {
@@ -91,7 +91,7 @@ impl Commit<'_> {
         cache.save()?;
         let locked = self.write_lock(artifacts)?;
         if changed {
-            self.check_all_there(&bundles)?;
+            self.check_all_there(bundles)?;
             self.store.replace_index(&index)?;
         }
         Ok((built, locked))

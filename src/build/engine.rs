@@ -170,11 +170,13 @@ impl Build<'_> {
         let mut read: BTreeSet<BundlePath> = new;
         let mut made = Made::default();
         let mut warnings = Vec::new();
-        for (key, done) in keys.into_iter().zip(done) {
+        for (key, mut done) in keys.into_iter().zip(done) {
+            warnings.append(&mut done.warnings);
             if let LayerOf::Artifact(name) = &key.1 {
                 read.insert(name.clone());
             }
-            self.take_in(key, done, &mut found, &cache, &mut parts, &mut made, &mut warnings)?;
+            let part = self.take_in(&key, done, &mut found, &cache, &mut made)?;
+            parts.insert(key, part);
         }
         self.check_lock(&found)?;
         let bundles = self.compose(plans, &found, &parts, workshop, &mut made)?;
@@ -184,7 +186,7 @@ impl Build<'_> {
             Commit { folder: self.folder, store: &self.store, lock: self.lock, options: self.options };
         let mut cache = cache.into_inner().unwrap_or_else(PoisonError::into_inner);
         let artifacts = found.values().collect::<Vec<_>>();
-        let (bundles, locked) = commit.run(bundles, made, &artifacts, &mut cache)?;
+        let (bundles, locked) = commit.run(&bundles, made, &artifacts, &mut cache)?;
         Ok(Outcome { bundles, artifacts_read: read.len(), locked, warnings })
     }
 
@@ -258,20 +260,15 @@ impl Build<'_> {
         self.observer.planned(&roles);
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the one place where a made layer goes into all the tables"
-    )]
+    /// Takes in a layer that was made from `key`; gives the part that roles take.
     fn take_in(
         &self,
-        key: Key,
+        key: &Key,
         done: Done,
         found: &mut BTreeMap<BundlePath, Found>,
         cache: &Mutex<ArtifactCache>,
-        parts: &mut BTreeMap<Key, Part>,
         made: &mut Made,
-        warnings: &mut Vec<String>,
-    ) -> Result<(), BuildError> {
+    ) -> Result<Part, BuildError> {
         let content = match &key.1 {
             LayerOf::Files(content) => *content,
             LayerOf::Artifact(name) => {
@@ -282,10 +279,7 @@ impl Build<'_> {
                 one.digest.ok_or_else(|| BuildError::Internal(format!("{name} was not hashed")))?
             }
         };
-        warnings.extend(done.warnings);
-        let options = key.0;
-        parts.insert(key, made.add(done.blob, options, content));
-        Ok(())
+        Ok(made.add(done.blob, key.0, content))
     }
 
     fn compose(

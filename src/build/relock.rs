@@ -45,8 +45,8 @@ pub fn relock(
         artifacts::find(unpacks, &folder.join("install"), &cache)
     };
     let mut found = found?;
-    let mut outcome = Relocked::default();
-    outcome.read = found.values().filter(|one| one.digest.is_none()).count();
+    let read = found.values().filter(|one| one.digest.is_none()).count();
+    let mut outcome = Relocked { read, ..Relocked::default() };
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(jobs)
         .build()

@@ -121,13 +121,13 @@ mod tests {
         while budget.keep(1 << 20) {}
         let keeper = Keeper::new(budget, path.clone());
         let plain = keeper.keep_plain(vec![7; 3 << 20]).unwrap();
-        let frame = keeper.keep_frame(&[9; 2 << 20]).unwrap();
+        let frame = keeper.keep_frame(&vec![9; 2 << 20]).unwrap();
         assert!(matches!(plain, Kept::Spilled { packed_from: Some(_), .. }));
         assert!(matches!(frame, Kept::Spilled { packed_from: None, .. }));
         let mut out = vec![1];
         keeper.append(&plain, &mut out).unwrap();
         keeper.append(&frame, &mut out).unwrap();
-        assert!(out[0] == 1 && out[1..=3 << 20].iter().all(|b| *b == 7) && out.ends_with(&[9; 2 << 20]));
+        assert!(out[0] == 1 && out[1..=3 << 20].iter().all(|b| *b == 7) && out.ends_with(&vec![9; 2 << 20]));
         assert_eq!(out.len(), 1 + (5 << 20));
         assert_eq!(path.read_dir_utf8().unwrap().count(), 0, "the spill file has no name");
     }

@@ -25,7 +25,7 @@ const SKIPPABLE: u32 = 0x184D_2A57;
 const MAGIC: &[u8; 8] = b"windlass";
 
 /// Bytes of the footer with its frame's header.
-pub const FOOTER: u64 = 8 + 64;
+pub const FOOTER: usize = 8 + 64;
 
 /// Where a table of contents stands in its blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -76,7 +76,7 @@ impl TocPlace {
 
     /// Reads the footer: a blob's last [`FOOTER`] bytes.
     pub fn from_footer(footer: &[u8]) -> Result<Self, PlaceError> {
-        let footer: &[u8; FOOTER as usize] = footer.try_into().map_err(|_| PlaceError::NoFooter)?;
+        let footer: &[u8; FOOTER] = footer.try_into().map_err(|_| PlaceError::NoFooter)?;
         let u32_at =
             |at: usize| u32::from_le_bytes([footer[at], footer[at + 1], footer[at + 2], footer[at + 3]]);
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn footer_and_annotations_say_the_same() {
         let (bytes, place) = TocPlace::trailer(b"table", 1000);
-        let footer = &bytes[bytes.len() - FOOTER as usize..];
+        let footer = &bytes[bytes.len() - FOOTER..];
         assert_eq!(TocPlace::from_footer(footer).unwrap(), place);
         let map = place.annotations();
         assert_eq!(TocPlace::from_annotations(|key| map.get(key).map(String::as_str)).unwrap(), place);

@@ -130,8 +130,7 @@ impl Cutter {
 
 /// Whether a run ends after a file with this digest that takes `size` bytes of the tar.
 fn ends_run(digest: &[u8; 32], size: u64) -> bool {
-    let [a, b, c, d, e, f, g, h, ..] = *digest;
-    let fraction = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    let fraction = digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
     u128::from(fraction) * u128::from(PIECE) < u128::from(size) << 64
 }
 

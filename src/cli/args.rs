@@ -103,8 +103,8 @@ pub struct Build {
     #[arg(long)]
     pub locked: bool,
     /// The build number in versions [default: counted]
-    #[arg(long, env = "WINDLASS_BUILD", value_name = "N")]
-    pub build: Option<u64>,
+    #[arg(id = "build", long = "build", env = "WINDLASS_BUILD", value_name = "N")]
+    pub number: Option<u64>,
     /// Threads; 0 is one a core [default: windlass.toml's, or 0]
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<usize>,

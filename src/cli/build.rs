@@ -52,7 +52,7 @@ fn options(args: &Build, project: &Project) -> Options {
         memory: args.memory.unwrap_or(defaults.memory).0,
         max_unpacked: args.max_unpacked.unwrap_or(defaults.max_unpacked).0,
         locked: args.locked,
-        build: args.build,
+        build: args.number,
     }
 }
 

@@ -96,10 +96,10 @@ impl Failure {
         let (red, cyan, plain) = if colour { ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m") } else { ("", "", "") };
         let mut text = format!("{red}error{plain}: {}", self.message);
         for cause in &self.causes {
-            text.push_str(&format!("\n  because: {cause}"));
+            text.extend(["\n  because: ", cause]);
         }
         for line in &self.help {
-            text.push_str(&format!("\n{cyan}help{plain}: {line}"));
+            text.extend(["\n", cyan, "help", plain, ": ", line]);
         }
         text
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::build::Built;
-use crate::model::ByteSize;
+use crate::model::{ByteSize, Digest};
 use crate::report::Table;
 use crate::store::StoredBundle;
 
@@ -17,9 +17,9 @@ pub(super) fn built(bundle: &Built) -> Value {
     let mut row = row(
         bundle.role.as_str(),
         bundle.version.as_str(),
-        json!(bundle.digest),
+        &bundle.digest,
         [bundle.size, bundle.files, bundle.unpacked_size],
-        layers,
+        &layers,
         bundle.duration.as_millis(),
     );
     row["unchanged"] = json!(bundle.unchanged);
@@ -38,9 +38,9 @@ pub(super) fn stored(bundle: &StoredBundle) -> Value {
     row(
         tagged.role.as_str(),
         tagged.version.as_str(),
-        json!(tagged.digest),
+        &tagged.digest,
         [bundle.size(), manifest.files, manifest.unpacked_size],
-        layers,
+        &layers,
         0,
     )
 }
@@ -48,9 +48,9 @@ pub(super) fn stored(bundle: &StoredBundle) -> Value {
 fn row(
     role: &str,
     version: &str,
-    digest: Value,
+    digest: &Digest,
     [size, files, unpacked_size]: [u64; 3],
-    layers: Vec<Value>,
+    layers: &[Value],
     duration_ms: u128,
 ) -> Value {
     json!({
