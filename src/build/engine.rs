@@ -252,8 +252,10 @@ impl Build<'_> {
     }
 
     fn observe(&self, plans: &[Plan<'_>], jobs: &[(Key, Job)]) {
+        // Conf is small and in memory already; only artifacts are worth a bar.
         let bytes = |role: &Role| {
-            jobs.iter().filter(|(_, job)| job.roles.contains(role)).map(|(_, job)| job.size).sum()
+            let artifacts = jobs.iter().filter(|(_, job)| matches!(job.source, Source::Artifact(_)));
+            artifacts.filter(|(_, job)| job.roles.contains(role)).map(|(_, job)| job.size).sum()
         };
         let roles: Vec<(Role, u64)> =
             plans.iter().map(|plan| (plan.spec.role.clone(), bytes(&plan.spec.role))).collect();
