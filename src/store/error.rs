@@ -72,6 +72,14 @@ pub enum StoreError {
         /// Why.
         source: TocError,
     },
+    /// A newer windlass wrote it.
+    #[error("{digest} was written by a newer windlass: {what}")]
+    Newer {
+        /// The bundle or the layer's blob.
+        digest: Digest,
+        /// Which format it has, and which this windlass reads.
+        what: String,
+    },
     /// Another content has that name already.
     #[error(
         "`{role}:{version}` is in the store already with another content ({found}; this build made {made})"
@@ -108,6 +116,9 @@ impl StoreError {
                 "`windlass verify` names everything that is wrong".to_owned(),
                 "`windlass build` makes missing blobs again".to_owned(),
             ],
+            Self::Newer { .. } => {
+                vec!["read it with the windlass that wrote it, or a later one: upgrade this one".to_owned()]
+            }
             Self::Taken { .. } => vec![
                 "a version never changes its content: raise the version in the recipe".to_owned(),
                 "or end it in `-{{ build }}`, which counts by itself".to_owned(),
@@ -125,7 +136,8 @@ impl StoreError {
             | Self::NoBlob { .. }
             | Self::Damaged { .. }
             | Self::Manifest { .. }
-            | Self::Toc { .. } => false,
+            | Self::Toc { .. }
+            | Self::Newer { .. } => false,
         }
     }
 }
