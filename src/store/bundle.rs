@@ -5,9 +5,7 @@ use std::os::unix::fs::FileExt as _;
 
 use super::{Store, StoreError, Tagged};
 use crate::bundle::manifest::MAX_MANIFEST;
-use crate::bundle::{
-    Entry, Frame, Layer, Manifest, Node, RECORD_PATH, Record, RecordError, Toc, TocError, frame,
-};
+use crate::bundle::{Entry, Frame, Layer, Manifest, Node, RECORD_PATH, Record, Toc, frame};
 use crate::fs::IoResultExt as _;
 use crate::model::{Digest, Reference};
 
@@ -72,10 +70,7 @@ impl Store {
                 "its table of contents has another digest than the manifest says".to_owned(),
             ));
         }
-        let toc = Toc::decode(&bytes).map_err(|source| match source {
-            TocError::Newer(_) => StoreError::Newer { digest: layer.digest, what: source.to_string() },
-            source => StoreError::Toc { digest: layer.digest, source },
-        })?;
+        let toc = Toc::decode(&bytes).map_err(|source| StoreError::Toc { digest: layer.digest, source })?;
         if toc.frames_size() > place.offset {
             return Err(damaged("its frames reach into its table of contents".to_owned()));
         }
@@ -94,12 +89,8 @@ impl Store {
             .position(|entry| entry.path.as_str() == RECORD_PATH)
             .ok_or_else(|| damaged(format!("its last layer has no {RECORD_PATH}")))?;
         let bytes = reader.read_file(index)?;
-        Record::parse(&bytes).map_err(|error| match error {
-            RecordError::Newer(_) => {
-                StoreError::Newer { digest: bundle.tagged.digest, what: error.to_string() }
-            }
-            RecordError::Json(_) => damaged(format!("{error}")),
-        })
+        Record::parse(&bytes)
+            .map_err(|error| StoreError::Manifest { digest: bundle.tagged.digest, source: error.into() })
     }
 }
 

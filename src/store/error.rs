@@ -2,7 +2,7 @@
 
 use camino::Utf8PathBuf;
 
-use crate::bundle::{ManifestError, TocError};
+use crate::bundle::{ManifestError, RecordError, TocError};
 use crate::fs::IoError;
 use crate::model::{Digest, Reference, Role};
 
@@ -72,14 +72,6 @@ pub enum StoreError {
         /// Why.
         source: TocError,
     },
-    /// A newer windlass wrote it.
-    #[error("{digest} was written by a newer windlass: {what}")]
-    Newer {
-        /// The bundle or the layer's blob.
-        digest: Digest,
-        /// Which format it has, and which this windlass reads.
-        what: String,
-    },
     /// Another content has that name already.
     #[error(
         "`{role}:{version}` is in the store already with another content ({found}; this build made {made})"
@@ -112,13 +104,14 @@ impl StoreError {
                 ]
             }
             Self::NoBundle { .. } => vec!["`windlass ls` lists all of them".to_owned()],
+            Self::Toc { source: TocError::Newer(_), .. }
+            | Self::Manifest { source: ManifestError::Record(RecordError::Newer(_)), .. } => {
+                vec!["it is not damaged, a newer windlass wrote it: upgrade this one".to_owned()]
+            }
             Self::NoBlob { .. } | Self::Damaged { .. } | Self::Manifest { .. } | Self::Toc { .. } => vec![
                 "`windlass verify` names everything that is wrong".to_owned(),
                 "`windlass build` makes missing blobs again".to_owned(),
             ],
-            Self::Newer { .. } => {
-                vec!["read it with the windlass that wrote it, or a later one: upgrade this one".to_owned()]
-            }
             Self::Taken { .. } => vec![
                 "a version never changes its content: raise the version in the recipe".to_owned(),
                 "or end it in `-{{ build }}`, which counts by itself".to_owned(),
@@ -136,8 +129,7 @@ impl StoreError {
             | Self::NoBlob { .. }
             | Self::Damaged { .. }
             | Self::Manifest { .. }
-            | Self::Toc { .. }
-            | Self::Newer { .. } => false,
+            | Self::Toc { .. } => false,
         }
     }
 }
