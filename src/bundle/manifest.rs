@@ -13,7 +13,7 @@ use oci_spec::image::{
     ImageManifest, ImageManifestBuilder, MediaType, Os, RootFsBuilder,
 };
 
-use super::{PlaceError, TocPlace, blob};
+use super::{PlaceError, RecordError, TocPlace, blob};
 use crate::model::{Digest, Role};
 
 /// Annotation of the manifest: the role.
@@ -79,6 +79,9 @@ pub enum ManifestError {
         /// Why not.
         error: PlaceError,
     },
+    /// The bundle's own record cannot be used.
+    #[error(transparent)]
+    Record(#[from] RecordError),
 }
 
 /// A config and a manifest, ready to be stored.

@@ -51,5 +51,6 @@ pub(super) fn run(context: &Context, args: &Verify) -> Result<u8, Failure> {
         return Ok(exit::DONE);
     }
     context.remark("help: remove the damaged blobs from out/blobs/sha256/ and build again");
+    context.remark("help: what a newer windlass wrote is not damaged; verify it with that one");
     Ok(exit::FAILED)
 }

@@ -102,7 +102,7 @@ pub enum Strip {
 /// What kind of file an artifact is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// By its name, then by its first bytes.
+    /// By its name alone; content is never guessed from the bytes.
     Auto,
     /// `tar`
     Tar,

@@ -89,7 +89,8 @@ impl Store {
             .position(|entry| entry.path.as_str() == RECORD_PATH)
             .ok_or_else(|| damaged(format!("its last layer has no {RECORD_PATH}")))?;
         let bytes = reader.read_file(index)?;
-        Record::parse(&bytes).map_err(|error| damaged(format!("{error}")))
+        Record::parse(&bytes)
+            .map_err(|error| StoreError::Manifest { digest: bundle.tagged.digest, source: error.into() })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use camino::Utf8PathBuf;
 
-use crate::bundle::{ManifestError, TocError};
+use crate::bundle::{ManifestError, RecordError, TocError};
 use crate::fs::IoError;
 use crate::model::{Digest, Reference, Role};
 
@@ -104,6 +104,10 @@ impl StoreError {
                 ]
             }
             Self::NoBundle { .. } => vec!["`windlass ls` lists all of them".to_owned()],
+            Self::Toc { source: TocError::Newer(_), .. }
+            | Self::Manifest { source: ManifestError::Record(RecordError::Newer(_)), .. } => {
+                vec!["it is not damaged, a newer windlass wrote it: upgrade this one".to_owned()]
+            }
             Self::NoBlob { .. } | Self::Damaged { .. } | Self::Manifest { .. } | Self::Toc { .. } => vec![
                 "`windlass verify` names everything that is wrong".to_owned(),
                 "`windlass build` makes missing blobs again".to_owned(),
