@@ -48,9 +48,12 @@ pub(super) fn find<'a>(
         let path = install.join(unpack.artifact.as_str());
         match path.metadata() {
             Ok(meta) if meta.is_file() => {
-                let stamp = Stamp::of(&path)?;
                 let absolute = path.canonicalize_utf8().at("find", &path)?;
+                let mut stamp = Stamp::of(&path)?;
                 let digest = cache.get(&absolute, &stamp);
+                if digest.is_none() {
+                    stamp = Stamp::settled(&path)?;
+                }
                 let name = unpack.artifact.clone();
                 found.insert(name.clone(), Found { name, path: absolute, stamp, digest });
             }
@@ -110,12 +113,19 @@ pub(super) fn remember(
     digest: Digest,
     cache: &Mutex<ArtifactCache>,
 ) -> Result<(), BuildError> {
-    if Stamp::of(&found.path)? != found.stamp {
-        return Err(BuildError::Changed { name: found.name.clone() });
-    }
+    check_unchanged(found)?;
     found.digest = Some(digest);
     cache.lock().unwrap_or_else(std::sync::PoisonError::into_inner).set(&found.path, found.stamp, digest);
     Ok(())
+}
+
+/// What was read since it was stamped is what has its digest, and not what came after it.
+pub(super) fn check_unchanged(found: &Found) -> Result<(), BuildError> {
+    if Stamp::of(&found.path)? == found.stamp {
+        Ok(())
+    } else {
+        Err(BuildError::Changed { name: found.name.clone() })
+    }
 }
 
 fn hash_file(path: &Utf8Path, cancel: &Cancel, progress: &dyn Fn(u64)) -> Result<Digest, BuildError> {

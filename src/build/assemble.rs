@@ -141,7 +141,8 @@ fn make(piece: &Piece, collected: &[Collected], shared: &Shared, keeper: &Keeper
             }
             zeros(&mut raw, if *end { tar::END } else { 0 });
             debug_assert_eq!(raw.len() as u64, *size, "a run has the size that its layout says");
-            frame::compress(&raw, shared.level, &mut packed).map_err(WorkError::Compress)?;
+            let level = layout::run_level(shared.level, entries.len(), *size);
+            frame::compress(&raw, level, &mut packed).map_err(WorkError::Compress)?;
         }
         Piece::Data { entry, range } => {
             let Content::Large(slots) = &collected[*entry].content else {

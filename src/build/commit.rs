@@ -8,8 +8,8 @@ use camino::Utf8Path;
 use super::artifacts::Found;
 use super::compose::{Part, Ready};
 use super::engine::Built;
-use super::{BuildError, LayerBlob, Options};
-use crate::fs::{Staged, replace};
+use super::{BuildError, LayerBlob, Options, lock};
+use crate::fs::{IoResultExt as _, Staged, replace};
 use crate::model::{BundlePath, Digest, Version};
 use crate::recipe::Lock;
 use crate::store::{ArtifactCache, Index, LayerRecord, Store, StoreError, Tagged};
@@ -37,7 +37,6 @@ impl Made {
 pub(super) struct Commit<'a> {
     pub folder: &'a Utf8Path,
     pub store: &'a Store,
-    pub lock: &'a Lock,
     pub options: &'a Options,
 }
 
@@ -68,6 +67,7 @@ impl Commit<'_> {
             }
             built.push(describe(ready, version, unchanged));
         }
+        let (lock, locked) = self.add_to_lock(artifacts)?;
         let Made { blobs, records } = made;
         let new_blobs = !blobs.is_empty() || bundles.iter().any(|ready| ready.composed.is_some());
         for (digest, staged) in blobs {
@@ -89,7 +89,9 @@ impl Commit<'_> {
             self.store.remember_bundle(&ready.inputs, &ready.record)?;
         }
         cache.save()?;
-        let locked = self.write_lock(artifacts)?;
+        if !locked.is_empty() {
+            replace(&self.folder.join(Lock::FILE), lock.to_text().as_bytes())?;
+        }
         if changed {
             self.check_all_there(bundles)?;
             self.store.replace_index(&index)?;
@@ -138,22 +140,25 @@ impl Commit<'_> {
         Ok(())
     }
 
-    /// Adds artifacts that windlass.lock does not have; says which.
-    fn write_lock(&self, artifacts: &[&Found]) -> Result<Vec<BundlePath>, BuildError> {
-        let mut lock = self.lock.clone();
+    /// windlass.lock with the artifacts that it does not have, and which those are.
+    ///
+    /// It is read again: another build may have added to it since this one began, and loses nothing.
+    fn add_to_lock(&self, artifacts: &[&Found]) -> Result<(Lock, Vec<BundlePath>), BuildError> {
+        let path = self.folder.join(Lock::FILE);
+        let mut lock = match std::fs::read_to_string(&path) {
+            Ok(text) => Lock::parse(&text)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Lock::new(),
+            Err(error) => return Err(error).at("read", &path).map_err(Into::into),
+        };
         let mut added = Vec::new();
         for one in artifacts {
-            if let Some(locked) = one.locked()
-                && lock.get(one.name.as_str()).is_none()
-            {
+            let Some(locked) = one.locked() else { continue };
+            if lock::check(&lock, &one.name, locked, self.options.locked)? {
                 lock.insert(one.name.as_str(), locked.digest, locked.size);
                 added.push(one.name.clone());
             }
         }
-        if !added.is_empty() {
-            replace(&self.folder.join(Lock::FILE), lock.to_text().as_bytes())?;
-        }
-        Ok(added)
+        Ok((lock, added))
     }
 }
 

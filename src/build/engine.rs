@@ -182,8 +182,7 @@ impl Build<'_> {
         let bundles = self.compose(plans, &found, &parts, workshop, &mut made)?;
         self.cancel.check()?;
         syncer.finish()?;
-        let commit =
-            Commit { folder: self.folder, store: &self.store, lock: self.lock, options: self.options };
+        let commit = Commit { folder: self.folder, store: &self.store, options: self.options };
         let mut cache = cache.into_inner().unwrap_or_else(PoisonError::into_inner);
         let artifacts = found.values().collect::<Vec<_>>();
         let (bundles, locked) = commit.run(&bundles, made, &artifacts, &mut cache)?;
@@ -252,8 +251,10 @@ impl Build<'_> {
     }
 
     fn observe(&self, plans: &[Plan<'_>], jobs: &[(Key, Job)]) {
+        // Conf is small and in memory already; only artifacts are worth a bar.
         let bytes = |role: &Role| {
-            jobs.iter().filter(|(_, job)| job.roles.contains(role)).map(|(_, job)| job.size).sum()
+            let artifacts = jobs.iter().filter(|(_, job)| matches!(job.source, Source::Artifact(_)));
+            artifacts.filter(|(_, job)| job.roles.contains(role)).map(|(_, job)| job.size).sum()
         };
         let roles: Vec<(Role, u64)> =
             plans.iter().map(|plan| (plan.spec.role.clone(), bytes(&plan.spec.role))).collect();
@@ -273,8 +274,9 @@ impl Build<'_> {
             LayerOf::Files(content) => *content,
             LayerOf::Artifact(name) => {
                 let one = found.get_mut(name).ok_or_else(|| BuildError::Internal(format!("lost {name}")))?;
-                if let Some(digest) = done.digest {
-                    artifacts::remember(one, digest, cache)?;
+                match done.digest {
+                    Some(digest) => artifacts::remember(one, digest, cache)?,
+                    None => artifacts::check_unchanged(one)?,
                 }
                 one.digest.ok_or_else(|| BuildError::Internal(format!("{name} was not hashed")))?
             }

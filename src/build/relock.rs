@@ -4,7 +4,7 @@ use camino::Utf8Path;
 use std::sync::{Mutex, PoisonError};
 
 use super::{BuildError, LockMismatch, artifacts, lock};
-use crate::fs::replace;
+use crate::fs::{LockKind, replace};
 use crate::model::{BundlePath, Cancel};
 use crate::recipe::{Lock, Project};
 use crate::store::{ArtifactCache, Store};
@@ -38,6 +38,7 @@ pub fn relock(
     progress: &(dyn Fn(&BundlePath, u64) + Sync),
 ) -> Result<Relocked, BuildError> {
     let store = Store::create(&folder.join("out"))?;
+    let _in_use = store.lock(LockKind::Shared)?;
     let cache = Mutex::new(ArtifactCache::load(&store));
     let unpacks = project.recipes.values().flat_map(|spec| &spec.unpack);
     let found = {
@@ -67,6 +68,7 @@ pub fn relock(
     }
     outcome.removed =
         old.iter().filter(|(name, _)| new.get(name).is_none()).map(|(name, _)| name.to_owned()).collect();
+    let _index_lock = store.lock_index()?;
     cache.into_inner().unwrap_or_else(PoisonError::into_inner).save()?;
     let path = folder.join(Lock::FILE);
     if new != *old || !path.exists() {

@@ -67,6 +67,8 @@ pub enum Command {
     Verify(Verify),
     /// Remove old bundles and unused blobs from out/
     Gc(Gc),
+    /// Show all of the above on a small project in a temporary folder
+    Demo(Demo),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the manual page
@@ -172,6 +174,14 @@ pub struct Gc {
     /// Bundles to keep of each role, the newest first
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub keep: usize,
+}
+
+/// `windlass demo`
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Keep the temporary folder, to play with
+    #[arg(long)]
+    pub keep: bool,
 }
 
 /// `windlass completions`

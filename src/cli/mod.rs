@@ -4,6 +4,7 @@ mod args;
 mod build;
 mod completions;
 mod context;
+mod demo;
 mod diff;
 mod error;
 mod gc;

@@ -12,4 +12,4 @@ mod staged;
 
 pub use error::{IoError, IoResultExt};
 pub use lock::{DirLock, LockKind};
-pub use staged::{Staged, clear_leftovers, replace, sync_dir};
+pub use staged::{Staged, clear_leftovers, is_leftover, replace, sync_dir};

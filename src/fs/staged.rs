@@ -119,11 +119,16 @@ pub fn sync_dir(dir: &Utf8Path) -> Result<(), IoError> {
 pub fn clear_leftovers(dir: &Utf8Path) -> Result<(), IoError> {
     for entry in dir.read_dir_utf8().at("read", dir)? {
         let entry = entry.at("read", dir)?;
-        if entry.file_name().starts_with(TEMPORARY) {
+        if is_leftover(entry.path()) {
             std::fs::remove_file(entry.path()).at("remove", entry.path())?;
         }
     }
     Ok(())
+}
+
+/// Whether a name is one that only unfinished files have.
+pub fn is_leftover(path: &Utf8Path) -> bool {
+    path.file_name().is_some_and(|name| name.starts_with(TEMPORARY))
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ pub struct Spec {
     pub vars: serde_json::Map<String, serde_json::Value>,
     /// How the role runs; `None` if nothing runs.
     pub service: Option<Service>,
-    /// Every product that the recipe's strings name, with its version.
+    /// Every product that the recipe's strings name, with its version; `version` itself does not count.
     ///
     /// Strings of `[service]` are rendered on the node, which has no windlass.toml.
     pub versions_used: BTreeMap<String, String>,

@@ -59,6 +59,17 @@ struct File {
     artifacts: BTreeMap<Utf8PathBuf, Known>,
 }
 
+impl File {
+    /// What cannot be read counts as empty.
+    fn read(path: &Utf8Path) -> Self {
+        std::fs::read(path)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok())
+            .filter(|file| file.format == FORMAT)
+            .unwrap_or_default()
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Known {
     stamp: Stamp,
@@ -73,41 +84,43 @@ const FORMAT: u32 = 1;
 pub struct ArtifactCache {
     path: Utf8PathBuf,
     file: File,
-    changed: bool,
+    /// What was learnt since it was loaded.
+    new: BTreeMap<Utf8PathBuf, Known>,
 }
 
 impl ArtifactCache {
     /// The cache of a store. What cannot be read counts as empty.
     pub fn load(store: &Store) -> Self {
         let path = store.cache().join("artifacts.json");
-        let file = std::fs::read(&path)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice::<File>(&bytes).ok())
-            .filter(|file| file.format == FORMAT)
-            .unwrap_or_default();
-        Self { path, file, changed: false }
+        Self { file: File::read(&path), path, new: BTreeMap::new() }
     }
 
     /// The digest of a file, if it is known and the file is the same.
     pub fn get(&self, path: &Utf8Path, stamp: &Stamp) -> Option<Digest> {
-        self.file.artifacts.get(path).filter(|known| known.stamp == *stamp).map(|known| known.digest)
+        self.new
+            .get(path)
+            .or_else(|| self.file.artifacts.get(path))
+            .filter(|known| known.stamp == *stamp)
+            .map(|known| known.digest)
     }
 
     /// Remembers a digest.
     pub fn set(&mut self, path: &Utf8Path, stamp: Stamp, digest: Digest) {
-        self.file.artifacts.insert(path.to_owned(), Known { stamp, digest });
-        self.changed = true;
+        self.new.insert(path.to_owned(), Known { stamp, digest });
     }
 
-    /// Writes the cache if anything changed; files that are gone are forgotten.
+    /// Adds what was learnt to the cache's file; artifacts that are gone are forgotten.
+    ///
+    /// The caller holds [`Store::lock_index`], so that builds at the same time lose nothing of each other's.
     pub fn save(&mut self) -> Result<(), IoError> {
-        if !self.changed {
+        if self.new.is_empty() {
             return Ok(());
         }
+        self.file = File::read(&self.path);
         self.file.format = FORMAT;
+        self.file.artifacts.append(&mut self.new);
         self.file.artifacts.retain(|path, _| path.exists());
         let bytes = serde_json::to_vec(&self.file).at("write", &self.path)?;
-        self.changed = false;
         replace(&self.path, &bytes)
     }
 }

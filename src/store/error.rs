@@ -119,6 +119,22 @@ impl StoreError {
         }
     }
 
+    /// The blob that is at fault.
+    pub fn blob(&self) -> Option<Digest> {
+        match self {
+            Self::NoBlob { digest, .. }
+            | Self::Damaged { digest, .. }
+            | Self::Manifest { digest, .. }
+            | Self::Toc { digest, .. } => Some(*digest),
+            Self::Io(_)
+            | Self::Absent(_)
+            | Self::Json { .. }
+            | Self::Layout { .. }
+            | Self::NoBundle { .. }
+            | Self::Taken { .. } => None,
+        }
+    }
+
     /// Whether what was given is at fault, rather than the machine.
     pub fn is_refusal(&self) -> bool {
         match self {

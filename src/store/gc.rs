@@ -9,7 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::{Store, StoreError, Tagged};
 use crate::bundle::Manifest;
 use crate::bundle::manifest::MAX_MANIFEST;
-use crate::fs::{IoResultExt as _, LockKind};
+use crate::fs::{IoResultExt as _, LockKind, is_leftover};
 use crate::model::{Digest, Role};
 
 /// Something that goes.
@@ -72,8 +72,11 @@ impl Store {
         let used = self.used_blobs(index.manifests())?;
         self.plan_blobs(&used, &mut plan)?;
         self.plan_cache(&used, &mut plan)?;
+        for dir in [self.root(), &self.cache()] {
+            let leftovers = files(dir)?.into_iter().filter(|(path, _)| is_leftover(path));
+            plan.items.extend(leftovers.map(|(path, size)| Garbage::Blob { digest: None, path, size }));
+        }
         if !dry_run {
-            self.clear_leftovers()?;
             if plan.items.iter().any(|item| matches!(item, Garbage::Bundle(_))) {
                 self.replace_index(&index)?;
             }
@@ -120,8 +123,8 @@ impl Store {
             paths.extend(files(entry.at("read", &layers)?.path())?);
         }
         for (path, size) in paths {
-            let named =
-                std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Named>(&bytes).ok());
+            let read = if is_leftover(&path) { None } else { std::fs::read(&path).ok() };
+            let named = read.and_then(|bytes| serde_json::from_slice::<Named>(&bytes).ok());
             if named.is_none_or(|named| !used.contains(&named.digest)) {
                 plan.items.push(Garbage::Cache { path, size });
             }

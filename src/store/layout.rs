@@ -18,12 +18,21 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store at `root`, making it if it is not there.
+    /// Opens the store at `root` for writing, making it if it is not there.
+    ///
+    /// If nobody else is at work there, what killed runs left goes. Waits for gc to end.
     pub fn create(root: &Utf8Path) -> Result<Self, StoreError> {
         let store = Self { root: root.to_owned() };
         for dir in [store.blobs(), store.cache().join("layers"), store.cache().join("bundles")] {
             std::fs::create_dir_all(&dir).at("create", &dir)?;
         }
+        let alone = DirLock::attempt(root, LockKind::Exclusive)?;
+        if alone.is_some() {
+            store.clear_leftovers()?;
+        }
+        drop(alone);
+        // Whoever clears leftovers must not take what is being made here for one.
+        let _in_use = store.lock(LockKind::Shared)?;
         let layout = store.layout_file();
         if layout.exists() {
             store.check_layout()?;
@@ -163,10 +172,15 @@ impl Store {
     }
 
     /// Removes what killed builds left. The caller holds the store alone.
-    pub fn clear_leftovers(&self) -> Result<(), IoError> {
-        for dir in [self.root.clone(), self.blobs(), self.cache()] {
-            clear_leftovers(&dir)?;
+    fn clear_leftovers(&self) -> Result<(), IoError> {
+        let layers = self.cache().join("layers");
+        let mut dirs = vec![self.root.clone(), self.blobs(), self.cache(), self.cache().join("bundles")];
+        for entry in layers.read_dir_utf8().at("read", &layers)? {
+            let entry = entry.at("read", &layers)?;
+            if entry.file_type().at("read", entry.path())?.is_dir() {
+                dirs.push(entry.into_path());
+            }
         }
-        Ok(())
+        dirs.iter().try_for_each(|dir| clear_leftovers(dir))
     }
 }

@@ -38,7 +38,10 @@ pub fn verify(
     for tagged in bundles {
         match store.load(tagged.clone()) {
             Ok(bundle) => loaded.push(bundle),
-            Err(error) => problems.push(problem(tagged, blob_path(&tagged.digest), describe(&error))),
+            Err(error) => {
+                let blob = error.blob().unwrap_or(tagged.digest);
+                problems.push(problem(tagged, blob_path(&blob), describe(&error)));
+            }
         }
     }
     let unique: BTreeMap<Digest, &Layer> =
