@@ -5,6 +5,7 @@
 //! that need the bytes in order, of the tar and of the blob, run beside each other.
 
 use std::io::Write as _;
+use std::ops::Range;
 use std::sync::Arc;
 
 use camino::Utf8Path;
@@ -15,7 +16,7 @@ use super::spill::Keeper;
 use super::sync::Syncer;
 use super::{Stage, Stages, WorkError};
 use crate::bundle::layout::{self, Piece};
-use crate::bundle::{Toc, TocPlace, frame, tar};
+use crate::bundle::{Entry, Node, Toc, TocPlace, frame, tar};
 use crate::fs::{IoResultExt as _, Staged};
 use crate::model::{Digest, Hasher};
 
@@ -132,7 +133,7 @@ fn make(piece: &Piece, collected: &[Collected], shared: &Shared, keeper: &Keeper
     let (mut raw, mut packed) = (shared.buffers.take(), shared.buffers.take());
     match piece {
         Piece::Run { padding, entries, end, size } => {
-            let gather = || gather(&collected[entries.clone()], *padding, *end, *size, keeper, &mut raw);
+            let gather = || gather(collected, entries.clone(), *padding, *end, *size, keeper, &mut raw);
             shared.stages.time(Stage::Gather, gather)?;
             debug_assert_eq!(raw.len() as u64, *size, "a run has the size that its layout says");
             let level = layout::run_level(shared.level, entries.len(), *size);
@@ -162,9 +163,20 @@ fn make(piece: &Piece, collected: &[Collected], shared: &Shared, keeper: &Keeper
     Ok(Made { raw, packed })
 }
 
+/// The mode of the file that a hard link names; the entries stand in path order.
+fn linked_mode(entry: &Entry, collected: &[Collected]) -> u16 {
+    let Node::HardLink { target } = &entry.node else { return 0 };
+    let at = collected.binary_search_by(|one| one.entry.path.cmp(target));
+    match at.map(|at| &collected[at].entry.node) {
+        Ok(Node::File { mode, .. }) => *mode,
+        _ => 0o644,
+    }
+}
+
 /// Puts a run's bytes together.
 fn gather(
     collected: &[Collected],
+    entries: Range<usize>,
     padding: u64,
     end: bool,
     size: u64,
@@ -173,11 +185,11 @@ fn gather(
 ) -> Result<(), WorkError> {
     raw.reserve(usize::try_from(size).unwrap_or(0));
     zeros(raw, padding);
-    for collected in collected {
-        tar::write_header(&collected.entry, raw);
-        if let Content::Small(kept) = &collected.content {
+    for one in &collected[entries] {
+        tar::write_header(&one.entry, linked_mode(&one.entry, collected), raw);
+        if let Content::Small(kept) = &one.content {
             keeper.append(kept, raw)?;
-            zeros(raw, tar::padding(collected.entry.size()));
+            zeros(raw, tar::padding(one.entry.size()));
         }
     }
     zeros(raw, if end { tar::END } else { 0 });
@@ -215,7 +227,7 @@ impl Output<'_> {
         Ok(())
     }
 
-    fn finish(mut self, entries: Vec<crate::bundle::Entry>, dir: &Utf8Path) -> Result<LayerBlob, WorkError> {
+    fn finish(mut self, entries: Vec<Entry>, dir: &Utf8Path) -> Result<LayerBlob, WorkError> {
         let toc = Toc::new(entries, self.sizes.iter().copied());
         let table = toc.encode().map_err(WorkError::Compress)?;
         let (trailer, place) = TocPlace::trailer(&table, self.written);

@@ -1,7 +1,7 @@
 //! The parallel engine: recipes, artifacts and conf become bundles in the store.
 //!
-//! [`build`] is the way in. Layers are made by drivers that read sources ([`work`]), collect entries
-//! ([`collect`]) and put them together ([`assemble`]), all on one pool and within one budget of memory.
+//! [`build`] is the way in. Layers are made by drivers that read sources (`work`), collect entries
+//! (`collect`) and put them together (`assemble`), all on one pool and within one budget of memory.
 
 mod artifacts;
 mod assemble;

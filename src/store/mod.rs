@@ -7,7 +7,6 @@
 //!   cache/artifacts.json        digests of artifacts by path, size, times and inode
 //!   cache/layers/<options>/<artifact>.json   the layer that an artifact makes with these options
 //!   cache/bundles/<inputs>.json the manifest that these layers and this record make
-//!   rollouts/                   journals of rollouts
 //! ```
 //!
 //! # Locks
