@@ -250,6 +250,7 @@ mod tests {
     use std::process::Command;
 
     use camino::Utf8PathBuf;
+    use proptest::prelude::*;
 
     use super::super::Budget;
     use super::super::collect::{Buffers, Collector};
@@ -342,5 +343,78 @@ mod tests {
             std::fs::read(dir.join("tree/top/d3/f157")).unwrap(),
             noise(2_500_000 + 157 * 20_000, 157)
         );
+    }
+
+    /// Random files: path to size and whether it is executable.
+    fn files() -> impl Strategy<Value = std::collections::BTreeMap<String, (usize, bool)>> {
+        let size = prop_oneof![6 => 0usize..5_000, 2 => 60_000usize..300_000, 1 => 1_000_000usize..1_100_000];
+        let path = "[a-zé .-]{1,12}(/[a-z0-9]{1,100}){0,3}";
+        prop::collection::btree_map(path, (size, any::<bool>()), 1..12)
+    }
+
+    fn random_layer(
+        files: &[(String, (usize, bool))],
+        spilled: bool,
+        jobs: usize,
+        dir: &Utf8Path,
+    ) -> LayerBlob {
+        let budget = Arc::new(Budget::new(0, jobs));
+        while spilled && budget.keep(1 << 20) {}
+        let shared = Arc::new(Shared {
+            budget: Arc::clone(&budget),
+            buffers: Buffers::default(),
+            cancel: Cancel::new(),
+            level: 3,
+            stages: Stages::default(),
+        });
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build().unwrap();
+        let syncer = Syncer::new();
+        let blob = pool.install(|| {
+            let keeper = Arc::new(Keeper::new(budget, dir.to_owned()));
+            let mut collector = Collector::new(Arc::clone(&shared), Arc::clone(&keeper), None);
+            for (name, (size, executable)) in files.iter().rev() {
+                let bytes = noise(*size, *size as u64);
+                let mode = if *executable { 0o755 } else { 0o644 };
+                collector.file(path(name), mode, *size as u64, &mut &bytes[..]).unwrap();
+            }
+            assemble(collector.finish(), &shared, &keeper, dir, &syncer).unwrap()
+        });
+        syncer.finish().unwrap();
+        blob
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn a_random_tree_comes_back(files in files(), spilled: bool, jobs in 1usize..4) {
+            // A path cannot be a file and a directory.
+            let taken: Vec<String> = files.keys().cloned().collect();
+            let files: Vec<_> = files
+                .into_iter()
+                .filter(|(name, _)| BundlePath::new(name).is_ok_and(|path| path.as_str() == name))
+                .filter(|(name, _)| !taken.iter().any(|other| other.starts_with(&format!("{name}/"))))
+                .collect();
+            let keep = tempfile::tempdir().unwrap();
+            let dir = Utf8PathBuf::from_path_buf(keep.path().to_owned()).unwrap();
+            let blob = random_layer(&files, spilled, jobs, &dir);
+            Arc::into_inner(blob.staged).unwrap().publish(&dir.join("blob")).unwrap();
+            let bytes = std::fs::read(dir.join("blob")).unwrap();
+            // A plain zstd reader passes over the table and the footer.
+            let tar = zstd::stream::decode_all(&bytes[..]).unwrap();
+            prop_assert_eq!(Digest::of(&tar), blob.diff_id);
+            let mut found = Vec::new();
+            for entry in ::tar::Archive::new(&tar[..]).entries().unwrap() {
+                let mut entry = entry.unwrap();
+                let name = entry.path().unwrap().to_str().unwrap().to_owned();
+                if !entry.header().entry_type().is_dir() {
+                    let mode = entry.header().mode().unwrap();
+                    let mut content = Vec::new();
+                    std::io::Read::read_to_end(&mut entry, &mut content).unwrap();
+                    prop_assert_eq!(&content, &noise(content.len(), content.len() as u64));
+                    found.push((name, (content.len(), mode == 0o755)));
+                }
+            }
+            prop_assert_eq!(found, files);
+        }
     }
 }
