@@ -5,15 +5,16 @@
 //! that need the bytes in order, of the tar and of the blob, run beside each other.
 
 use std::io::Write as _;
+use std::ops::Range;
 use std::sync::Arc;
 
 use camino::Utf8Path;
 use rayon::prelude::*;
 
-use super::WorkError;
 use super::collect::{Collected, Content, Shared, release, wait};
 use super::spill::Keeper;
 use super::sync::Syncer;
+use super::{Stage, Stages, WorkError};
 use crate::bundle::layout::{self, Piece};
 use crate::bundle::{Entry, Node, Toc, TocPlace, frame, tar};
 use crate::fs::{IoResultExt as _, Staged};
@@ -50,6 +51,7 @@ struct Output<'a> {
     sizes: Vec<u64>,
     written: u64,
     syncer: &'a Syncer,
+    stages: &'a Stages,
     unsynced: u64,
 }
 
@@ -74,6 +76,7 @@ pub(super) fn assemble(
         sizes: Vec::with_capacity(pieces.len()),
         written: 0,
         syncer,
+        stages: &shared.stages,
         unsynced: 0,
     };
     let mut ready: Vec<Made> = Vec::new();
@@ -130,19 +133,14 @@ fn make(piece: &Piece, collected: &[Collected], shared: &Shared, keeper: &Keeper
     let (mut raw, mut packed) = (shared.buffers.take(), shared.buffers.take());
     match piece {
         Piece::Run { padding, entries, end, size } => {
-            raw.reserve(usize::try_from(*size).unwrap_or(0));
-            zeros(&mut raw, *padding);
-            for one in &collected[entries.clone()] {
-                tar::write_header(&one.entry, linked_mode(&one.entry, collected), &mut raw);
-                if let Content::Small(kept) = &one.content {
-                    keeper.append(kept, &mut raw)?;
-                    zeros(&mut raw, tar::padding(one.entry.size()));
-                }
-            }
-            zeros(&mut raw, if *end { tar::END } else { 0 });
+            let gather = || gather(collected, entries.clone(), *padding, *end, *size, keeper, &mut raw);
+            shared.stages.time(Stage::Gather, gather)?;
             debug_assert_eq!(raw.len() as u64, *size, "a run has the size that its layout says");
             let level = layout::run_level(shared.level, entries.len(), *size);
-            frame::compress(&raw, level, &mut packed).map_err(WorkError::Compress)?;
+            shared
+                .stages
+                .time(Stage::Compress, || frame::compress(&raw, level, &mut packed))
+                .map_err(WorkError::Compress)?;
         }
         Piece::Data { entry, range } => {
             let Content::Large(slots) = &collected[*entry].content else {
@@ -156,7 +154,10 @@ fn make(piece: &Piece, collected: &[Collected], shared: &Shared, keeper: &Keeper
                 Some(Err(error)) => return Err(WorkError::Elsewhere(Arc::clone(error))),
                 None => return Err(WorkError::Bug("a piece was awaited and is not there")),
             }
-            frame::decompress(&packed, range.end - range.start, &mut raw).map_err(WorkError::Compress)?;
+            shared
+                .stages
+                .time(Stage::Unpack, || frame::decompress(&packed, range.end - range.start, &mut raw))
+                .map_err(WorkError::Compress)?;
         }
     }
     Ok(Made { raw, packed })
@@ -172,6 +173,29 @@ fn linked_mode(entry: &Entry, collected: &[Collected]) -> u16 {
     }
 }
 
+/// Puts a run's bytes together.
+fn gather(
+    collected: &[Collected],
+    entries: Range<usize>,
+    padding: u64,
+    end: bool,
+    size: u64,
+    keeper: &Keeper,
+    raw: &mut Vec<u8>,
+) -> Result<(), WorkError> {
+    raw.reserve(usize::try_from(size).unwrap_or(0));
+    zeros(raw, padding);
+    for one in &collected[entries] {
+        tar::write_header(&one.entry, linked_mode(&one.entry, collected), raw);
+        if let Content::Small(kept) = &one.content {
+            keeper.append(kept, raw)?;
+            zeros(raw, tar::padding(one.entry.size()));
+        }
+    }
+    zeros(raw, if end { tar::END } else { 0 });
+    Ok(())
+}
+
 fn zeros(out: &mut Vec<u8>, count: u64) {
     out.resize(out.len() + usize::try_from(count).unwrap_or(0), 0);
 }
@@ -179,11 +203,14 @@ fn zeros(out: &mut Vec<u8>, count: u64) {
 impl Output<'_> {
     fn write(&mut self, made: &[Made], dir: &Utf8Path) -> Result<(), WorkError> {
         let (tar, blob, staged) = (&mut self.tar, &mut self.blob, &self.staged);
-        let hash_tar = || made.iter().for_each(|made| tar.update(&made.raw));
+        let stages = self.stages;
+        let hash_tar = || stages.time(Stage::Tar, || made.iter().for_each(|made| tar.update(&made.raw)));
         let write = || -> Result<(), WorkError> {
             for made in made {
-                blob.update(&made.packed);
-                staged.file().write_all(&made.packed).at("write a layer to", dir)?;
+                stages.time(Stage::Blob, || blob.update(&made.packed));
+                stages
+                    .time(Stage::Write, || staged.file().write_all(&made.packed))
+                    .at("write a layer to", dir)?;
             }
             Ok(())
         };
@@ -254,6 +281,7 @@ mod tests {
             buffers: Buffers::default(),
             cancel: Cancel::new(),
             level: 3,
+            stages: Stages::default(),
         });
         let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build().unwrap();
         let syncer = Syncer::new();

@@ -16,6 +16,7 @@ mod options;
 mod relock;
 mod source;
 mod spill;
+mod stages;
 mod sync;
 mod work;
 
@@ -28,3 +29,4 @@ pub use error::{BuildError, WorkError};
 pub use lock::LockMismatch;
 pub use options::{Observer, Options};
 pub use relock::{Relocked, relock};
+pub use stages::{Stage, Stages};

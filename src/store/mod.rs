@@ -27,6 +27,7 @@ mod gc;
 mod index;
 mod layers;
 mod layout;
+mod unpack;
 mod verify;
 
 pub use artifacts::{ArtifactCache, Stamp};
@@ -36,4 +37,5 @@ pub use gc::{Garbage, GcPlan};
 pub use index::{Index, Tagged};
 pub use layers::{BundleRecord, LayerRecord};
 pub use layout::Store;
+pub use unpack::Unpacked;
 pub use verify::{Problem, VerifyProgress, verify};
