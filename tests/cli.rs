@@ -201,7 +201,7 @@ const MISTAKES: &[Mistake] = &[
             p.write(
                 "recipes/app.toml",
                 "schema = 1\nversion = \"1\"\n[[conf]]\nfrom = \"app\"\nrender = [\"ap.conf\"]\n",
-            )
+            );
         },
         &["build"],
     ),
@@ -213,7 +213,7 @@ const MISTAKES: &[Mistake] = &[
             p.write(
                 "conf/app/key.pem",
                 "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA0\n-----END RSA PRIVATE KEY-----\n",
-            )
+            );
         },
         &["build"],
     ),
