@@ -15,7 +15,7 @@ use super::collect::{Collected, Content, Shared, release, wait};
 use super::spill::Keeper;
 use super::sync::Syncer;
 use crate::bundle::layout::{self, Piece};
-use crate::bundle::{Toc, TocPlace, frame, tar};
+use crate::bundle::{Entry, Node, Toc, TocPlace, frame, tar};
 use crate::fs::{IoResultExt as _, Staged};
 use crate::model::{Digest, Hasher};
 
@@ -132,11 +132,11 @@ fn make(piece: &Piece, collected: &[Collected], shared: &Shared, keeper: &Keeper
         Piece::Run { padding, entries, end, size } => {
             raw.reserve(usize::try_from(*size).unwrap_or(0));
             zeros(&mut raw, *padding);
-            for collected in &collected[entries.clone()] {
-                tar::write_header(&collected.entry, &mut raw);
-                if let Content::Small(kept) = &collected.content {
+            for one in &collected[entries.clone()] {
+                tar::write_header(&one.entry, linked_mode(&one.entry, collected), &mut raw);
+                if let Content::Small(kept) = &one.content {
                     keeper.append(kept, &mut raw)?;
-                    zeros(&mut raw, tar::padding(collected.entry.size()));
+                    zeros(&mut raw, tar::padding(one.entry.size()));
                 }
             }
             zeros(&mut raw, if *end { tar::END } else { 0 });
@@ -159,6 +159,16 @@ fn make(piece: &Piece, collected: &[Collected], shared: &Shared, keeper: &Keeper
         }
     }
     Ok(Made { raw, packed })
+}
+
+/// The mode of the file that a hard link names; the entries stand in path order.
+fn linked_mode(entry: &Entry, collected: &[Collected]) -> u16 {
+    let Node::HardLink { target } = &entry.node else { return 0 };
+    let at = collected.binary_search_by(|one| one.entry.path.cmp(target));
+    match at.map(|at| &collected[at].entry.node) {
+        Ok(Node::File { mode, .. }) => *mode,
+        _ => 0o644,
+    }
 }
 
 fn zeros(out: &mut Vec<u8>, count: u64) {
@@ -189,7 +199,7 @@ impl Output<'_> {
         Ok(())
     }
 
-    fn finish(mut self, entries: Vec<crate::bundle::Entry>, dir: &Utf8Path) -> Result<LayerBlob, WorkError> {
+    fn finish(mut self, entries: Vec<Entry>, dir: &Utf8Path) -> Result<LayerBlob, WorkError> {
         let toc = Toc::new(entries, self.sizes.iter().copied());
         let table = toc.encode().map_err(WorkError::Compress)?;
         let (trailer, place) = TocPlace::trailer(&table, self.written);
