@@ -132,7 +132,7 @@ fn killed_at_any_moment() {
         state ^= state >> 7;
         state ^= state << 17;
         // Moments over the whole of the build, of which later ones are the more interesting.
-        let delay = whole.mul_f64((state % 1000) as f64 / 900.0);
+        let delay = whole.mul_f64(f64::from(u32::try_from(state % 1000).unwrap()) / 900.0);
         let mut child = bench.spawn(&["build", "--locked"]);
         std::thread::sleep(delay);
         child.kill().unwrap();

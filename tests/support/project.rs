@@ -329,8 +329,8 @@ pub(crate) fn jdk(megabytes: usize) -> Vec<Member> {
         hard_link("jdk-11/lib/same", "jdk-11/bin/java"),
         file("jdk-11/release", 0o600, "JAVA_VERSION=11\n"),
     ];
-    members.extend((0..200).map(|n| {
-        file(&format!("jdk-11/legal/module-{}/file {n}.txt", n % 7), 0o644, noise(n, 37 * n as usize))
+    members.extend((0..200_usize).map(|n| {
+        file(&format!("jdk-11/legal/module-{}/file {n}.txt", n % 7), 0o644, noise(n as u64, 37 * n))
     }));
     members
 }
