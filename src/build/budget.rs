@@ -1,7 +1,7 @@
 //! How much memory a build may hold, and what happens to what does not fit.
 //!
-//! Two kinds of memory are counted. What is *kept* until a layer is put together (small files, frames of
-//! large ones) goes to the layer's spill file once the share for it is used up. What is *in flight*
+//! Two kinds of memory are counted. What is *kept* until a layer is put together (its small files) goes to
+//! the layer's spill file once the share for it is used up, and large files' frames always do. What is *in flight*
 //! (pieces on their way through the compressor) makes the reader help out with compressing before it
 //! reads on. The rest (contexts, buffers, tables) is small and is allowed for.
 

@@ -51,11 +51,9 @@ impl Keeper {
         Ok(Kept::Spilled { offset: self.spill(&packed)?, size: packed.len(), packed_from: Some(bytes.len()) })
     }
 
-    /// Keeps a frame, which is compressed already.
+    /// Keeps a frame. It is compressed already and read back once, in order: the file's pages in the
+    /// system's cache serve as well as memory of our own, which is left to the small files.
     pub(super) fn keep_frame(&self, frame: &[u8]) -> Result<Kept, IoError> {
-        if self.budget.keep(frame.len()) {
-            return Ok(Kept::Memory(frame.to_vec()));
-        }
         Ok(Kept::Spilled { offset: self.spill(frame)?, size: frame.len(), packed_from: None })
     }
 
