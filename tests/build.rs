@@ -12,7 +12,8 @@ mod project;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Command;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Command, Stdio};
 
 use project::{APP, JDK, Project, Run, WINDLASS, app, clean, have, jdk, names_below, text};
 use serde_json::{Value, json};
@@ -581,39 +582,43 @@ fn secrets_in_conf_are_refused_and_never_printed() {
 
 #[test]
 fn an_artifact_that_changes_under_the_build_is_never_taken_for_what_it_was() {
+    if !have("strace") {
+        return;
+    }
     // The digest is known from before, so that only its stamp tells; the layer is not, so that it is read.
-    let project = Project::sized(24);
-    project.build();
-    let old = fs::read(project.path("install/jdk-11.tar.gz")).unwrap();
-    fs::remove_dir_all(project.path("out/blobs")).unwrap();
-    fs::remove_dir_all(project.path("out/cache/layers")).unwrap();
-    fs::remove_dir_all(project.path("out/cache/bundles")).unwrap();
+    let project = Project::new();
+    let expected = project.build();
+    let artifact = project.path("install").join(JDK);
+    let old = fs::read(&artifact).unwrap();
+    for gone in ["out/blobs", "out/cache/layers", "out/cache/bundles"] {
+        fs::remove_dir_all(project.path(gone)).unwrap();
+    }
     fs::remove_file(project.path("out/index.json")).unwrap();
-    let mut members = jdk(24);
+    let mut members = jdk(6);
     members[5] = project::file("jdk-11/release", 0o644, "JAVA_VERSION=12\n");
     project.artifact("new", &members);
-    let child = project
-        .command(&["build", "--jobs", "1", "--format", "json"])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    // Until the build has begun.
-    while !project.path("out/blobs/sha256").exists() {
-        std::thread::yield_now();
+
+    // Opening it takes its time, in which it changes.
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qqq", "-o", "/dev/null", "-e", "trace=openat", "-P"]).arg(&artifact);
+    command.args(["-e", "inject=openat:delay_enter=3000000", WINDLASS, "build"]).current_dir(&project.dir);
+    clean(&mut command);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("reading") {
+        line.clear();
+        assert!(said.read_line(&mut line).unwrap() > 0, "it ended before it began");
     }
-    fs::rename(project.path("install/new"), project.path("install/jdk-11.tar.gz")).unwrap();
-    let run = Run::from(child.wait_with_output().unwrap());
-    if run.code == Some(0) {
-        project::skip("the build was done before the artifact was changed");
-    } else {
-        assert!(matches!(run.code, Some(1 | 2)), "{run:?}");
-        assert!(!project.path("out/index.json").exists());
-    }
-    // What was recorded is what is built, by whichever way.
-    fs::write(project.path("install/jdk-11.tar.gz"), old).unwrap();
-    let again = project.build();
-    let fresh = Project::sized(24).build();
-    assert_eq!(again.digests(), fresh.digests());
+    fs::rename(project.path("install/new"), &artifact).unwrap();
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{rest}");
+    assert!(rest.contains(&format!("install/{JDK} changed while it was being read")), "{rest}");
+    assert!(!project.path("out/index.json").exists());
+
+    // Put back, it gives what it gave.
+    fs::write(&artifact, old).unwrap();
+    assert_eq!(project.build().digests(), expected.digests());
     project.assert_verified();
 }

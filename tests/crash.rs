@@ -254,6 +254,42 @@ fn interrupted_once_and_twice() {
     bench.check_again("interrupted twice");
 }
 
+#[test]
+fn gc_killed_at_each_removal() {
+    if !have("strace") {
+        return;
+    }
+    let bench = Bench::new(1);
+    // What is left is what the newest bundles need, whichever removal was the last.
+    bench.project.edit("recipes/hot.toml", "[vars]", "[vars]\nmore = 1");
+    let newest = bench.project.build().digests();
+    fs::remove_dir_all(bench.project.path("saved")).unwrap();
+    copy_tree(&bench.project.path("out"), &bench.project.path("saved"));
+    for call in ["unlink", "rename", "fsync"] {
+        for when in 1..200 {
+            bench.reset();
+            let mut command = Command::new("strace");
+            command.args(["-f", "-qqq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+            command.args(["-e", &format!("inject={call}:signal=KILL:when={when}")]);
+            command.args([WINDLASS, "gc", "--keep", "1"]).current_dir(&bench.project.dir);
+            clean(&mut command);
+            let status = command.output().unwrap().status;
+            bench.project.assert_verified();
+            let again = bench.project.build();
+            assert_eq!(again.digests(), newest, "{call} {when}");
+            assert_eq!(again.json()["artifacts_read"], 0, "{call} {when}");
+            bench.project.run(&["gc", "--keep", "1"]).ok();
+            bench.project.assert_store_is_whole();
+            bench.project.assert_verified();
+            if status.success() {
+                assert!(when > 1, "gc makes calls of {call}");
+                break;
+            }
+            assert_eq!(status.signal(), Some(9), "{call} {when}");
+        }
+    }
+}
+
 /// A small file system of its own at out/; gone when dropped.
 struct SmallDisk<'a>(&'a Project);
 
