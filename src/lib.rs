@@ -8,6 +8,7 @@
 //! | [`cli`] | arguments, one file per command, errors to text and exit codes |
 //! | [`report`] | progress, tables, diffs: what a person reads |
 //! | [`build`] | the parallel engine: recipe to bundle in the store |
+//! | [`transport`] | nodes, reached: SSH, this machine, jump hosts, known hosts |
 //! | [`store`] | `out/`: OCI layout, caches, locks, gc |
 //! | [`bundle`] | the format: canonical tar, frames, table of contents, manifest |
 //! | [`archive`] | vendor archives as checked streams of entries |
@@ -24,3 +25,4 @@ pub mod model;
 pub mod recipe;
 pub mod report;
 pub mod store;
+pub mod transport;
