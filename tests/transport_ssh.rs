@@ -331,6 +331,28 @@ async fn jump_hosts_and_the_configuration_are_followed() {
     assert_eq!(error.kind(), ErrorKind::Unreachable);
 }
 
+#[tokio::test]
+async fn a_jump_host_for_everybody_is_not_its_own_and_circles_are_told() {
+    let bed = Bed::new();
+    let bastion = Sshd::start(&bed.folder.path().join("bastion"));
+    bastion.authorize(&bed.sshd.client_key().with_extension("pub"));
+    fs::write(bed.path("known_hosts"), bastion.known_hosts() + &bed.sshd.known_hosts()).unwrap();
+    let config = format!(
+        "Host bastion\n Port {}\nHost a\n ProxyJump b\nHost b\n ProxyJump a\n\
+         Host *\n HostName 127.0.0.1\n ProxyJump bastion\n",
+        bastion.port
+    );
+    fs::write(bed.path("config"), config).unwrap();
+    let options = SshOptions { config: ConfigFile::Only(bed.path("config")), ..bed.options() };
+    let node = SshTarget { host: "node".to_owned(), ..bed.ssh() };
+    connect(options.clone(), node).await.unwrap();
+    assert_eq!(bastion.log().matches("Accepted publickey").count(), 1);
+    let circle = SshTarget { host: "a".to_owned(), ..bed.ssh() };
+    let error = timeout(Duration::from_secs(5), connect(options, circle)).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(format!("{error:?}").contains("in a circle: a, b and back"), "{error:?}");
+}
+
 /// Bytes that do not compress and are the same each time.
 fn noise(size: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;

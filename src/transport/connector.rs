@@ -19,9 +19,6 @@ use super::process::Place;
 use super::route::{Hop, Routes};
 use super::target::{SshOptions, SshTarget, Target, Via};
 
-/// More jump hosts than this in a row are a loop.
-const HOPS: usize = 8;
-
 /// Connects to nodes. Passphrases, looked-up names and jump hosts are shared by all it connects to.
 #[derive(Clone)]
 pub struct Connector(Arc<State>);
@@ -58,7 +55,7 @@ impl Connector {
     pub async fn connect(&self, target: &Target) -> Result<Connection, TransportError> {
         match &target.via {
             Via::Local => Ok(Connection::local(&target.node)),
-            Via::Ssh(ssh) => self.0.reach(&target.node, ssh, None, 0).await,
+            Via::Ssh(ssh) => self.0.reach(&target.node, ssh, None, Vec::new()).await,
         }
     }
 }
@@ -69,12 +66,14 @@ impl State {
     }
 
     /// Connects to `target`, through `jump` where given, else through what its configuration says.
+    ///
+    /// `chain` has the hosts that are being connected to and need this one.
     fn reach<'a>(
         &'a self,
         node: &'a str,
         target: &'a SshTarget,
         jump: Option<Vec<String>>,
-        depth: usize,
+        chain: Vec<String>,
     ) -> Connecting<'a> {
         Box::pin(async move {
             let fail = |reason| TransportError::new(node, &target.host, reason);
@@ -83,18 +82,16 @@ impl State {
             if let Some(jump) = jump {
                 hop.jump = jump;
             }
+            // `ProxyJump bastion` below `Host *` is said of the bastion too, and means the others.
+            hop.jump.retain(|spec| routes.jump(spec, target).map_or(true, |to| to.host != target.host));
             let place = Arc::new(Place { node: node.to_owned(), address: hop.address() });
-            if depth > HOPS {
-                let what = format!("the way leads through more than {HOPS} jump hosts; is it a loop?");
-                return Err(place.error(Reason::Route(what)));
-            }
             let (handle, ended, via) = if hop.jump.is_empty() {
                 let stream = self.dial(&hop).await.map_err(|reason| place.error(reason))?;
                 let agreed = client::handshake(stream, &hop).await;
                 let (handle, ended) = agreed.map_err(|reason| place.error(reason))?;
                 (handle, ended, None)
             } else {
-                let via = self.jump(node, routes, target, &hop, depth).await;
+                let via = self.jump(node, routes, target, &hop, chain).await;
                 let via = via.map_err(|source| place.error(Reason::Jump { source }))?;
                 let tunnel = timeout(hop.connect_timeout, via.forward(&hop.host, hop.port)).await;
                 let tunnel = tunnel
@@ -120,12 +117,17 @@ impl State {
         routes: &Routes,
         target: &SshTarget,
         hop: &Hop,
-        depth: usize,
+        mut chain: Vec<String>,
     ) -> Result<Connection, TransportError> {
         let Some((last, before)) = hop.jump.split_last() else {
             return Err(TransportError::new(node, &hop.host, Reason::Route("no jump host".to_owned())));
         };
         let through = routes.jump(last, target).map_err(|reason| TransportError::new(node, last, reason))?;
+        chain.push(target.host.clone());
+        if chain.contains(&through.host) {
+            let what = format!("the jump hosts lead in a circle: {} and back", chain.join(", "));
+            return Err(TransportError::new(node, last, Reason::Route(what)));
+        }
         let key = format!("{:?} {through:?}", hop.jump);
         let slot = self.jumps.lock().await.entry(key).or_default().clone();
         let mut slot = slot.lock().await;
@@ -135,7 +137,7 @@ impl State {
         // A jump host of its own configuration counts only for the first one, as in OpenSSH.
         let before = if before.is_empty() { None } else { Some(before.to_vec()) };
         let name = format!("jump host of {node}");
-        let opened = self.reach(&name, &through, before, depth + 1).await?;
+        let opened = self.reach(&name, &through, before, chain).await?;
         Ok(slot.insert(opened).clone())
     }
 

@@ -250,8 +250,9 @@ fn rsa_signature(key: &PrivateKey, hash: Option<HashAlg>, data: &[u8]) -> Result
     };
     let mut pem = Vec::new();
     encode_pkcs8_pem(key, &mut pem).map_err(|error| error.to_string())?;
-    let body = pem.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"-"));
-    let der = BASE64.decode(&body.collect::<Vec<_>>().concat()).map_err(|error| error.to_string())?;
+    let lines = pem.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let body = lines.filter(|line| !line.starts_with(b"-")).collect::<Vec<_>>().concat();
+    let der = BASE64.decode(&body).map_err(|error| error.to_string())?;
     let pair = RsaKeyPair::from_pkcs8(&der).map_err(|error| error.to_string())?;
     let mut raw = vec![0; pair.public_modulus_len()];
     pair.sign(padding, &aws_lc_rs::rand::SystemRandom::new(), data, &mut raw)

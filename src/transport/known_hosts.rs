@@ -286,6 +286,14 @@ mod tests {
         assert_eq!(real.entries.len(), 1);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(hosts in "(\\|1\\|)?[\\PC]*", host in "\\PC*", port: u16) {
+            let verdict = known(&format!("{hosts} {ED}\n{hosts}")).check(&host, port, &key(ED2));
+            proptest::prop_assert!(!matches!(verdict, Verdict::Known | Verdict::Revoked(_)));
+        }
+    }
+
     #[test]
     fn revoked_wins() {
         let hosts = known(&format!("es1 {ED}\n@revoked * {ED}\n@cert-authority *.net {ED2}\n"));

@@ -43,6 +43,22 @@ pub(super) fn any<'a>(patterns: impl IntoIterator<Item = &'a str>, text: &str) -
 mod tests {
     use super::*;
 
+    proptest::proptest! {
+        #[test]
+        fn agrees_with_a_plain_definition(pattern in "[ab*?]{0,8}", text in "[abc]{0,8}") {
+            fn plain(pattern: &[u8], text: &[u8]) -> bool {
+                match (pattern.split_first(), text.split_first()) {
+                    (None, _) => text.is_empty(),
+                    (Some((b'*', rest)), _) => (0..=text.len()).any(|skip| plain(rest, &text[skip..])),
+                    (Some((b'?', rest)), Some((_, tail))) => plain(rest, tail),
+                    (Some((want, rest)), Some((have, tail))) => want == have && plain(rest, tail),
+                    (Some(_), None) => false,
+                }
+            }
+            proptest::prop_assert_eq!(wildcard(&pattern, &text), plain(pattern.as_bytes(), text.as_bytes()));
+        }
+    }
+
     #[test]
     fn as_openssh_has_them() {
         assert!(wildcard("*.example.net", "a.example.net"));

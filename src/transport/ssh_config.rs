@@ -398,6 +398,18 @@ mod tests {
         assert_eq!(other, Settings { host_key_alias: Some("all".to_owned()), ..Settings::default() });
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "((Host|Match|Port|User|IdentityFile)[ =]?)?[\\PC\\s]*\n?", host in "\\PC*") {
+            let (folder, mut config) = config(&[]);
+            let base = Utf8Path::from_path(folder.path()).unwrap();
+            fs::write(base.join("any"), text).unwrap();
+            if config.read(&base.join("any"), base, base).is_ok() {
+                let _any = config.settings(&host, None);
+            }
+        }
+    }
+
     #[test]
     fn a_wrong_line_stops_only_the_hosts_it_is_for() {
         let (_folder, config) =
