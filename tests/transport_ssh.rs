@@ -527,6 +527,71 @@ async fn a_server_that_stops_is_noticed_idle_and_while_uploading() {
     }
 }
 
+/// Forwards to `port` with a delay each way, as a long link would; the port to connect to instead.
+async fn long_link(port: u16, delay: Duration) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let near = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (client, _) = listener.accept().await.unwrap();
+        let server = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let (client_read, client_write) = client.into_split();
+        let (server_read, server_write) = server.into_split();
+        tokio::spawn(late(client_read, server_write, delay));
+        tokio::spawn(late(server_read, client_write, delay));
+    });
+    near
+}
+
+async fn late(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    delay: Duration,
+) {
+    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some((at, bytes)) = receiver.recv().await {
+            tokio::time::sleep_until(at).await;
+            let bytes: bytes::BytesMut = bytes;
+            if to.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut buffer = bytes::BytesMut::with_capacity(1 << 20);
+    while from.read_buf(&mut buffer).await.is_ok_and(|read| read > 0) {
+        let _gone = sender.send((tokio::time::Instant::now() + delay, buffer.split()));
+        buffer.reserve(1 << 20);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement: cargo test --release --test transport_ssh -- --ignored --nocapture"]
+async fn throughput_over_a_long_link() {
+    let bed = Bed::new();
+    let port = long_link(bed.sshd.port, Duration::from_millis(50)).await;
+    let known = bed.sshd.known_hosts().replace(&bed.sshd.port.to_string(), &port.to_string());
+    fs::write(bed.path("known_hosts"), known).unwrap();
+    let node = connect(bed.options(), SshTarget { port: Some(port), ..bed.ssh() }).await.unwrap();
+    let size = 256_u32 << 20;
+    let before = Instant::now();
+    let got = node.exec(&format!("head -c {size} /dev/zero")).await.unwrap().output("").await.unwrap();
+    assert_eq!(got.stdout.len(), size as usize);
+    println!("100 ms down {:.0} MB/s", f64::from(size) / 1e6 / before.elapsed().as_secs_f64());
+    let before = Instant::now();
+    node.exec("cat >/dev/null").await.unwrap().output(vec![0; 64 << 20]).await.unwrap();
+    println!("100 ms up, one channel {:.0} MB/s", 67.1 / before.elapsed().as_secs_f64());
+    let before = Instant::now();
+    let mut all = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let node = node.clone();
+        all.spawn(async move {
+            node.exec("cat >/dev/null").await.unwrap().output(vec![0; 32 << 20]).await.unwrap();
+        });
+    }
+    all.join_all().await;
+    println!("100 ms up, four channels {:.0} MB/s", 134.2 / before.elapsed().as_secs_f64());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement: cargo test --release --test transport_ssh -- --ignored --nocapture"]
 async fn throughput_against_ssh() {

@@ -261,6 +261,8 @@ impl TransportError {
             Reason::Identity { .. } | Reason::NeedsPassphrase { .. } | Reason::Refused { .. } => {
                 ErrorKind::Authentication
             }
+            // What a jump host refuses is the way on: the node is not reached.
+            Reason::Jump { source } if source.kind() == ErrorKind::Request => ErrorKind::Unreachable,
             Reason::Jump { source } => source.kind(),
             Reason::Lost(_) => ErrorKind::Lost,
             Reason::Sessions { .. }

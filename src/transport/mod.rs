@@ -16,6 +16,7 @@ mod pipe;
 mod process;
 mod prompt;
 mod route;
+mod settings;
 mod ssh_config;
 mod stall;
 mod target;

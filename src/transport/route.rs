@@ -10,7 +10,8 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::error::Reason;
-use super::ssh_config::{Settings, SshConfig};
+use super::settings::Settings;
+use super::ssh_config::SshConfig;
 use super::target::{AgentSocket, ConfigFile, SshOptions, SshTarget};
 
 /// One SSH server and all that is needed to be let in.
