@@ -125,6 +125,9 @@ async fn a_key_lets_in_and_commands_end_as_they_do() {
     assert_eq!(output.status, ExitStatus::Code(7));
     let ended = node.exec("kill -KILL $$").await.unwrap().wait().await.unwrap();
     assert_eq!(ended, ExitStatus::Signal("KILL".to_owned()));
+    // What is left behind holds the streams, not the exit.
+    let left = node.exec("sleep 20 & exit 2").await.unwrap().wait();
+    assert_eq!(timeout(Duration::from_secs(5), left).await.unwrap().unwrap(), ExitStatus::Code(2));
     node.close().await;
     let error = node.exec("true").await.unwrap_err();
     assert_eq!((error.kind(), error.node()), (ErrorKind::Lost, "es1"));
@@ -470,7 +473,7 @@ async fn uploads_arrive_whole_or_not_at_all() {
 async fn a_cut_connection_fails_streams_and_exits() {
     let bed = Bed::new();
     let node = bed.connect().await;
-    let mut process = node.exec("echo ready; sleep 100").await.unwrap();
+    let mut process = node.exec("echo ready; sleep 20").await.unwrap();
     let mut line = [0; 6];
     process.stdout.read_exact(&mut line).await.unwrap();
     bed.sshd.signal_connections(Signal::KILL);

@@ -33,8 +33,11 @@ pub(super) struct Ends {
     pub(super) output: PipeReader,
     pub(super) errors: PipeReader,
     /// The exit; `None` where the channel was closed without one.
-    pub(super) exit: oneshot::Receiver<Result<Option<ExitStatus>, Arc<str>>>,
+    pub(super) exit: oneshot::Receiver<Told>,
 }
+
+/// What becomes known of an exit; an error is why the connection was lost.
+pub(super) type Told = Result<Option<ExitStatus>, Arc<str>>;
 
 type Far = Arc<ChannelWriteHalf<Msg>>;
 
@@ -50,7 +53,7 @@ pub(super) fn drive<K: Send + 'static>(channel: Channel<Msg>, ended: &Ended, kep
     tokio::spawn(send(to_send, write.clone(), ended.clone(), closed));
     let ended = ended.clone();
     tokio::spawn(async move {
-        receive(read, write, Streams { out, err }, ended, exit_sender).await;
+        receive(read, write, Streams { out, err, exit: Some(exit_sender) }, ended).await;
         drop((closed_sender, kept));
     });
     Ends { input, output, errors, exit }
@@ -79,6 +82,8 @@ fn broken(text: &str) -> io::Error {
 struct Streams {
     out: PipeWriter,
     err: PipeWriter,
+    /// None once the exit was told.
+    exit: Option<oneshot::Sender<Told>>,
 }
 
 impl Streams {
@@ -86,20 +91,29 @@ impl Streams {
         self.out.finish(end.clone());
         self.err.finish(end.clone());
     }
+
+    fn tell(&mut self, told: Told) {
+        if let Some(exit) = self.exit.take() {
+            let _unwanted = exit.send(told);
+        }
+    }
+
+    /// Ready once nobody is left to read or to wait.
+    async fn unwanted(&mut self) {
+        let exit = async {
+            if let Some(exit) = &mut self.exit {
+                exit.closed().await;
+            }
+        };
+        tokio::join!(self.out.reader_gone(), self.err.reader_gone(), exit);
+    }
 }
 
-async fn receive(
-    mut from: ChannelReadHalf,
-    to: Far,
-    streams: Streams,
-    ended: Ended,
-    mut exit: oneshot::Sender<Result<Option<ExitStatus>, Arc<str>>>,
-) {
-    let mut status = None;
+async fn receive(mut from: ChannelReadHalf, to: Far, mut streams: Streams, ended: Ended) {
     loop {
         let message = tokio::select! {
             message = from.wait() => message,
-            () = unwanted(&streams, &mut exit) => {
+            () = streams.unwanted() => {
                 // Nobody reads any more, and a writer alone cannot tell what became of its bytes.
                 let _gone = to.close().await;
                 return;
@@ -109,28 +123,27 @@ async fn receive(
             Some(ChannelMsg::Data { data }) => streams.out.send_lossy(data).await,
             Some(ChannelMsg::ExtendedData { data, ext: 1 }) => streams.err.send_lossy(data).await,
             Some(ChannelMsg::Eof) => streams.finish(&Ok(())),
-            Some(ChannelMsg::ExitStatus { exit_status }) => status = Some(ExitStatus::Code(exit_status)),
+            Some(ChannelMsg::ExitStatus { exit_status }) => {
+                // Told at once: the channel stays open while something left behind holds the streams.
+                streams.tell(Ok(Some(ExitStatus::Code(exit_status))));
+            }
             Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
-                status = Some(ExitStatus::Signal(signal_text(&signal_name)));
+                streams.tell(Ok(Some(ExitStatus::Signal(signal_text(&signal_name)))));
             }
             Some(ChannelMsg::Close) => {
                 streams.finish(&Ok(()));
-                let _unwanted = exit.send(Ok(status));
+                streams.tell(Ok(None));
                 return;
             }
             Some(_) => {}
             None => {
                 let why = ended.why().await;
                 streams.finish(&Err(Failure { kind: io::ErrorKind::ConnectionAborted, text: why.clone() }));
-                let _unwanted = exit.send(Err(why));
+                streams.tell(Err(why));
                 return;
             }
         }
     }
-}
-
-async fn unwanted(streams: &Streams, exit: &mut oneshot::Sender<Result<Option<ExitStatus>, Arc<str>>>) {
-    tokio::join!(streams.out.reader_gone(), streams.err.reader_gone(), exit.closed());
 }
 
 /// The signal's name as POSIX has it, without `SIG`.

@@ -3,6 +3,7 @@
 //! The parts of a [`Process`] are public so that they can go to different tasks: a command that writes much
 //! while it reads much needs somebody at either end.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
@@ -16,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::oneshot;
 
+use super::channel::Told;
 use super::error::{Reason, TransportError};
 use super::pipe::{PipeReader, PipeWriter};
 
@@ -69,13 +71,19 @@ pub struct Output {
 }
 
 impl Process {
-    /// Closes stdin, reads nothing and waits for the end.
+    /// Closes stdin, reads nothing and waits for the end; not for what the command left behind.
     pub async fn wait(self) -> Result<ExitStatus, TransportError> {
         let Self { stdin, stdout, stderr, exit } = self;
         drop(stdin);
         // Read on rather than close: a command must not die of SIGPIPE because nobody wants its words.
-        let (_out, _err, status) = tokio::join!(swallow(stdout), swallow(stderr), exit.wait());
-        status
+        let swallowing = async {
+            let _words = tokio::join!(swallow(stdout), swallow(stderr));
+            std::future::pending::<Infallible>().await
+        };
+        tokio::select! {
+            status = exit.wait() => status,
+            never = swallowing => match never {},
+        }
     }
 
     /// Writes `input`, reads everything and waits for the end. For commands that say little.
@@ -125,7 +133,7 @@ pub struct Exit {
 #[derive(Debug)]
 pub(super) enum ExitFrom {
     Local(Box<Child>),
-    Ssh(oneshot::Receiver<Result<Option<ExitStatus>, Arc<str>>>),
+    Ssh(oneshot::Receiver<Told>),
 }
 
 impl Exit {
