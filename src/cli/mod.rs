@@ -1,6 +1,21 @@
-//! Command line.
-use std::process::ExitCode;
-/// Runs the command line and returns its exit code.
-pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
-}
+//! The command line: arguments, one file per command, errors to text and exit codes.
+
+mod args;
+mod build;
+mod completions;
+mod context;
+mod demo;
+mod diff;
+mod error;
+mod gc;
+mod inspect;
+mod lock;
+mod ls;
+mod rows;
+mod run;
+mod set;
+mod signals;
+mod verify;
+
+pub use args::Arguments;
+pub use run::main;

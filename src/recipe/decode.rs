@@ -40,11 +40,13 @@ pub(super) fn decode(
 ) -> Option<Spec> {
     let fields = Fields::new(table, "the recipe", RECIPE_KEYS, problems);
     let decoder = Decoder::new(problems, versions, read_vars(&fields, problems));
+    let version = decoder.version(&fields);
+    // A version is a bundle's name, not its content: what only it uses must not show in the digest.
+    decoder.used.take();
     let persist = decoder.persists(fields.tables("persist"));
     let scratch: Vec<Scratch> =
         fields.tables("scratch").into_iter().filter_map(|table| decoder.scratch(table)).collect();
     decoder.check_overlap(&persist, &scratch);
-    let version = decoder.version(&fields);
     let spec = Spec {
         unpack: fields.tables("unpack").into_iter().filter_map(|table| decoder.unpack(table)).collect(),
         conf: fields.tables("conf").into_iter().filter_map(|table| decoder.conf(table)).collect(),

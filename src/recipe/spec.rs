@@ -63,7 +63,7 @@ pub struct Spec {
     pub vars: serde_json::Map<String, serde_json::Value>,
     /// How the role runs; `None` if nothing runs.
     pub service: Option<Service>,
-    /// Every product that the recipe's strings name, with its version.
+    /// Every product that the recipe's strings name, with its version; `version` itself does not count.
     ///
     /// Strings of `[service]` are rendered on the node, which has no windlass.toml.
     pub versions_used: BTreeMap<String, String>,
@@ -102,7 +102,7 @@ pub enum Strip {
 /// What kind of file an artifact is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// By its name, then by its first bytes.
+    /// By its name alone; content is never guessed from the bytes.
     Auto,
     /// `tar`
     Tar,

@@ -1,1 +1,9 @@
-//! report
+//! What a person reads: tables, progress, diffs. Knows nothing of commands.
+
+mod progress;
+mod table;
+mod tree_diff;
+
+pub use progress::{BuildProgress, bytes_bar};
+pub use table::Table;
+pub use tree_diff::{Change, ContentChange, TreeDiff, unified};

@@ -1,0 +1,268 @@
+//! A bundle's OCI manifest and config.
+//!
+//! # Invariants
+//!
+//! * Both are a function of role, layers and counts: keys sorted, no time, no version. The version is in
+//!   the store's index only, so that the same content has the same digest under any number.
+//! * A manifest that was not made here may be read; what is missing or wrong is an error, never a panic.
+
+use std::collections::{BTreeMap, HashMap};
+
+use oci_spec::image::{
+    Arch, ConfigBuilder, Descriptor, DescriptorBuilder, ImageConfiguration, ImageConfigurationBuilder,
+    ImageManifest, ImageManifestBuilder, MediaType, Os, RootFsBuilder,
+};
+
+use super::{PlaceError, RecordError, TocPlace, blob};
+use crate::model::{Digest, Role};
+
+/// Annotation of the manifest: the role.
+pub const ROLE: &str = "dev.windlass.role";
+/// Annotation of the manifest: regular files and hard links in the bundle, in decimal.
+pub const FILES: &str = "dev.windlass.files";
+/// Annotation of the manifest: bytes of the bundle's files, in decimal.
+pub const UNPACKED_SIZE: &str = "dev.windlass.unpacked-size";
+
+/// Manifests and configs are small; a larger one is refused before it is read.
+pub const MAX_MANIFEST: u64 = 4 << 20;
+
+/// One layer of a bundle, as its manifest and config have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Of the blob.
+    pub digest: Digest,
+    /// Bytes of the blob.
+    pub size: u64,
+    /// Of the tar.
+    pub diff_id: Digest,
+    /// Where its table of contents is.
+    pub place: TocPlace,
+}
+
+/// What a manifest says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// Which role it is of.
+    pub role: Role,
+    /// Regular files and hard links, layers that are covered by later ones not counted.
+    pub files: u64,
+    /// Bytes of those files.
+    pub unpacked_size: u64,
+    /// In order; a later one covers an earlier one.
+    pub layers: Vec<Layer>,
+    /// Of the config.
+    pub config: Digest,
+    /// Bytes of the config.
+    pub config_size: u64,
+}
+
+/// Why a manifest or config cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManifestError {
+    /// Not the JSON that OCI has.
+    #[error("the {what} is not valid OCI JSON")]
+    Json {
+        /// `manifest` or `config`.
+        what: &'static str,
+        /// Where.
+        source: oci_spec::OciSpecError,
+    },
+    /// Something that a bundle of windlass has is missing.
+    #[error("the manifest is not that of a windlass bundle: {0}")]
+    NotABundle(String),
+    /// A layer's table cannot be found.
+    #[error("layer {layer}: {error}")]
+    Place {
+        /// Counted from 0.
+        layer: usize,
+        /// Why not.
+        error: PlaceError,
+    },
+    /// The bundle's own record cannot be used.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// A config and a manifest, ready to be stored.
+#[derive(Clone, Debug)]
+pub struct Composed {
+    /// Bytes of the config.
+    pub config: Vec<u8>,
+    /// Bytes of the manifest.
+    pub manifest: Vec<u8>,
+    /// Of the manifest: the bundle's name.
+    pub digest: Digest,
+}
+
+fn not_a_bundle(what: impl Into<String>) -> ManifestError {
+    ManifestError::NotABundle(what.into())
+}
+
+impl Composed {
+    /// The config and manifest of `role`'s bundle with these layers.
+    pub fn new(role: &Role, layers: &[Layer], files: u64, unpacked_size: u64) -> Result<Self, ManifestError> {
+        let config =
+            sorted(&config(layers).map_err(|source| ManifestError::Json { what: "config", source })?)?;
+        let annotations = HashMap::from([
+            (ROLE.to_owned(), role.to_string()),
+            (FILES.to_owned(), files.to_string()),
+            (UNPACKED_SIZE.to_owned(), unpacked_size.to_string()),
+        ]);
+        let manifest = || {
+            let layers = layers.iter().map(layer_descriptor).collect::<Result<Vec<_>, _>>()?;
+            ImageManifestBuilder::default()
+                .schema_version(2u32)
+                .media_type(MediaType::ImageManifest)
+                .config(descriptor(MediaType::ImageConfig, Digest::of(&config), config.len() as u64, None)?)
+                .layers(layers)
+                .annotations(annotations)
+                .build()
+        };
+        let manifest =
+            sorted(&manifest().map_err(|source| ManifestError::Json { what: "manifest", source })?)?;
+        Ok(Self { digest: Digest::of(&manifest), config, manifest })
+    }
+}
+
+fn config(layers: &[Layer]) -> Result<ImageConfiguration, oci_spec::OciSpecError> {
+    let diff_ids: Vec<String> = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
+    ImageConfigurationBuilder::default()
+        .architecture(Arch::Amd64)
+        .os(Os::Linux)
+        .created("1970-01-01T00:00:01Z")
+        .config(ConfigBuilder::default().build()?)
+        .rootfs(RootFsBuilder::default().typ("layers").diff_ids(diff_ids).build()?)
+        .build()
+}
+
+fn layer_descriptor(layer: &Layer) -> Result<Descriptor, oci_spec::OciSpecError> {
+    let annotations = layer.place.annotations().into_iter().collect();
+    descriptor(MediaType::ImageLayerZstd, layer.digest, layer.size, Some(annotations))
+}
+
+fn descriptor(
+    media_type: MediaType,
+    digest: Digest,
+    size: u64,
+    annotations: Option<HashMap<String, String>>,
+) -> Result<Descriptor, oci_spec::OciSpecError> {
+    let digest: oci_spec::image::Digest = digest.to_string().parse()?;
+    let builder = DescriptorBuilder::default().media_type(media_type).digest(digest).size(size);
+    match annotations {
+        Some(annotations) => builder.annotations(annotations).build(),
+        None => builder.build(),
+    }
+}
+
+/// JSON with sorted keys: the types hold hash maps, whose order changes from run to run.
+fn sorted(value: &impl serde::Serialize) -> Result<Vec<u8>, ManifestError> {
+    serde_json::to_value(value)
+        .and_then(|value| serde_json::to_vec(&value))
+        .map_err(|source| ManifestError::Json { what: "manifest", source: source.into() })
+}
+
+impl Manifest {
+    /// Digest and size of the config that a manifest names.
+    pub fn config_of(manifest: &[u8]) -> Result<(Digest, u64), ManifestError> {
+        let manifest = parse(manifest)?;
+        Ok((own_digest(manifest.config())?, manifest.config().size()))
+    }
+
+    /// Digests of all blobs that a manifest names.
+    pub fn blobs_of(manifest: &[u8]) -> Result<Vec<Digest>, ManifestError> {
+        let manifest = parse(manifest)?;
+        std::iter::once(manifest.config()).chain(manifest.layers()).map(own_digest).collect()
+    }
+
+    /// Reads a manifest with its config.
+    pub fn parse(manifest: &[u8], config: &[u8]) -> Result<Self, ManifestError> {
+        let manifest = parse(manifest)?;
+        let config = ImageConfiguration::from_reader(config)
+            .map_err(|source| ManifestError::Json { what: "config", source })?;
+        let diff_ids = config.rootfs().diff_ids();
+        if diff_ids.len() != manifest.layers().len() {
+            return Err(not_a_bundle("its config names another number of layers"));
+        }
+        let layers = manifest
+            .layers()
+            .iter()
+            .zip(diff_ids)
+            .enumerate()
+            .map(|(index, (descriptor, diff_id))| read_layer(index, descriptor, diff_id))
+            .collect::<Result<_, _>>()?;
+        let annotations: BTreeMap<&str, &str> = manifest
+            .annotations()
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect();
+        let text = |key: &str| {
+            annotations.get(key).copied().ok_or_else(|| not_a_bundle(format!("it has no annotation `{key}`")))
+        };
+        let number = |key: &str| {
+            text(key)?.parse().map_err(|_| not_a_bundle(format!("the annotation `{key}` is no number")))
+        };
+        Ok(Self {
+            role: text(ROLE)?.parse().map_err(|error| not_a_bundle(format!("{error}")))?,
+            files: number(FILES)?,
+            unpacked_size: number(UNPACKED_SIZE)?,
+            layers,
+            config: own_digest(manifest.config())?,
+            config_size: manifest.config().size(),
+        })
+    }
+}
+
+fn parse(manifest: &[u8]) -> Result<ImageManifest, ManifestError> {
+    ImageManifest::from_reader(manifest).map_err(|source| ManifestError::Json { what: "manifest", source })
+}
+
+fn own_digest(descriptor: &Descriptor) -> Result<Digest, ManifestError> {
+    let text = descriptor.digest().to_string();
+    text.parse().map_err(|error| not_a_bundle(format!("{error}")))
+}
+
+fn read_layer(index: usize, descriptor: &Descriptor, diff_id: &str) -> Result<Layer, ManifestError> {
+    if descriptor.media_type().to_string() != blob::LAYER_TYPE {
+        return Err(not_a_bundle(format!("layer {index} is a {}", descriptor.media_type())));
+    }
+    let annotations = descriptor.annotations().as_ref();
+    let get = |key: &str| annotations.and_then(|map| map.get(key)).map(String::as_str);
+    let place =
+        TocPlace::from_annotations(get).map_err(|error| ManifestError::Place { layer: index, error })?;
+    Ok(Layer {
+        digest: own_digest(descriptor)?,
+        size: descriptor.size(),
+        diff_id: diff_id.parse().map_err(|error| not_a_bundle(format!("{error}")))?,
+        place,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn composes_the_same_bytes_and_reads_them() {
+        let digest = Digest::of(b"layer");
+        let place = TocPlace { offset: 10, size: 20, digest };
+        let layers = vec![Layer { digest, size: 102, diff_id: Digest::of(b"tar"), place }; 3];
+        let role: Role = "kafka".parse().unwrap();
+        let one = Composed::new(&role, &layers, 7, 1234).unwrap();
+        for _ in 0..8 {
+            assert_eq!(Composed::new(&role, &layers, 7, 1234).unwrap().manifest, one.manifest);
+        }
+        let read = Manifest::parse(&one.manifest, &one.config).unwrap();
+        assert_eq!((read.role, read.layers, read.files, read.unpacked_size), (role, layers, 7, 1234));
+        assert_eq!(Manifest::config_of(&one.manifest).unwrap().0, Digest::of(&one.config));
+        let d = Digest::of(b"tar");
+        assert_eq!(
+            String::from_utf8(one.config).unwrap(),
+            format!(
+                r#"{{"architecture":"amd64","config":{{}},"created":"1970-01-01T00:00:01Z","os":"linux","rootfs":{{"diff_ids":["{d}","{d}","{d}"],"type":"layers"}}}}"#
+            )
+        );
+        assert!(Manifest::parse(b"{}", b"{}").is_err());
+    }
+}

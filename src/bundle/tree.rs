@@ -1,0 +1,278 @@
+//! A bundle's layers laid over each other: what stands where on a node.
+//!
+//! # Invariants
+//!
+//! * A path is a directory in every layer that has it, or in none.
+//! * Nothing stands below a symbolic link, and every link resolves inside the bundle.
+
+use std::collections::BTreeMap;
+
+use super::{Entry, Node};
+use crate::model::BundlePath;
+
+/// The directory that holds what windlass itself says about a bundle.
+pub const OWN: &str = ".windlass";
+
+/// Symbolic links that one path may lead through, as Linux has it.
+const MAX_LINKS: usize = 40;
+
+/// A bundle's tree: each path, the layer it comes from, and what stands there.
+#[derive(Debug, Default)]
+pub struct Tree<'a>(BTreeMap<&'a str, (usize, &'a Entry)>);
+
+/// Why layers do not make a tree.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TreeError {
+    /// A directory in one layer, something else in another.
+    #[error("`{path}` is a {first_kind} in layer {first} and a {second_kind} in layer {second}")]
+    Conflict {
+        /// The path.
+        path: String,
+        /// The earlier layer.
+        first: usize,
+        /// What it has there.
+        first_kind: &'static str,
+        /// The later layer.
+        second: usize,
+        /// What it has there.
+        second_kind: &'static str,
+    },
+    /// A path leads through a symbolic link.
+    #[error("`{path}` in layer {layer} stands below `{link}`, which is a symlink in layer {link_layer}")]
+    ThroughLink {
+        /// The path.
+        path: String,
+        /// Its layer.
+        layer: usize,
+        /// The link.
+        link: String,
+        /// The link's layer.
+        link_layer: usize,
+    },
+    /// A link leads out of the bundle.
+    #[error("the symlink `{path}` in layer {layer} leads out of the bundle, to `{target}`")]
+    Escapes {
+        /// The link.
+        path: String,
+        /// Its layer.
+        layer: usize,
+        /// As written.
+        target: String,
+    },
+    /// A path that is windlass's own.
+    #[error("`{path}` in layer {layer} is where windlass keeps its own record")]
+    Reserved {
+        /// The path.
+        path: String,
+        /// Its layer.
+        layer: usize,
+    },
+}
+
+impl<'a> Tree<'a> {
+    /// Lays `layers` over each other, the first at the bottom.
+    pub fn new(layers: impl IntoIterator<Item = &'a [Entry]>) -> Result<Self, TreeError> {
+        let mut tree = Self::default();
+        for (layer, entries) in layers.into_iter().enumerate() {
+            for entry in entries {
+                tree.add(layer, entry)?;
+            }
+        }
+        tree.check_links()?;
+        Ok(tree)
+    }
+
+    /// Every path in order, with its layer's index.
+    pub fn entries(&self) -> impl Iterator<Item = (usize, &'a Entry)> + '_ {
+        self.0.values().copied()
+    }
+
+    /// What stands at a path, with its layer's index.
+    pub fn get(&self, path: &str) -> Option<(usize, &'a Entry)> {
+        self.0.get(path).copied()
+    }
+
+    /// Regular files and hard links, and the bytes of the files.
+    pub fn totals(&self) -> (u64, u64) {
+        self.entries().fold((0, 0), |(files, bytes), (_, entry)| match entry.node {
+            Node::File { size, .. } => (files + 1, bytes + size),
+            Node::HardLink { .. } => (files + 1, bytes),
+            Node::Directory | Node::Symlink { .. } => (files, bytes),
+        })
+    }
+
+    /// Fails if a layer that is not windlass's own has something where windlass keeps its record.
+    pub fn check_reserved(&self) -> Result<(), TreeError> {
+        match self.0.range(OWN..).find(|(path, _)| **path == OWN || path.starts_with(".windlass/")) {
+            Some((path, (layer, _))) => Err(TreeError::Reserved { path: (*path).to_owned(), layer: *layer }),
+            None => Ok(()),
+        }
+    }
+
+    fn add(&mut self, layer: usize, entry: &'a Entry) -> Result<(), TreeError> {
+        let path = entry.path.as_str();
+        if let Some((first, old)) = self.0.get(path) {
+            let directories = [&old.node, &entry.node].map(|node| matches!(node, Node::Directory));
+            if directories[0] != directories[1] {
+                return Err(TreeError::Conflict {
+                    path: path.to_owned(),
+                    first: *first,
+                    first_kind: old.node.kind(),
+                    second: layer,
+                    second_kind: entry.node.kind(),
+                });
+            }
+        }
+        self.0.insert(path, (layer, entry));
+        Ok(())
+    }
+
+    /// What stands above a path is a directory.
+    fn check_above(&self, path: &str, layer: usize, above: &str) -> Result<(), TreeError> {
+        match self.0.get(above) {
+            None | Some((_, Entry { node: Node::Directory, .. })) => Ok(()),
+            Some((link_layer, Entry { node: Node::Symlink { .. }, .. })) => Err(TreeError::ThroughLink {
+                path: path.to_owned(),
+                layer,
+                link: above.to_owned(),
+                link_layer: *link_layer,
+            }),
+            Some((first, old)) => Err(TreeError::Conflict {
+                path: above.to_owned(),
+                first: *first,
+                first_kind: old.node.kind(),
+                second: layer,
+                second_kind: "directory",
+            }),
+        }
+    }
+
+    /// Everything above a path is a directory, and every link stays inside.
+    fn check_links(&self) -> Result<(), TreeError> {
+        let links: BTreeMap<&str, (usize, &str)> = self
+            .0
+            .iter()
+            .filter_map(|(path, (layer, entry))| match &entry.node {
+                Node::Symlink { target } => Some((*path, (*layer, target.as_str()))),
+                _ => None,
+            })
+            .collect();
+        let mut checked = "";
+        for (path, (layer, entry)) in &self.0 {
+            // Layers hold every directory above what they hold, so that one step up is enough; and in path
+            // order neighbours share their parent.
+            let Some(above) = entry.path.ancestors().last().filter(|above| *above != checked) else {
+                continue;
+            };
+            checked = above;
+            self.check_above(path, *layer, above)?;
+        }
+        for (path, (layer, target)) in &links {
+            if !stays_inside(path, target, |path| links.get(path).map(|(_, target)| *target)) {
+                let (path, target) = ((*path).to_owned(), (*target).to_owned());
+                return Err(TreeError::Escapes { path, layer: *layer, target });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the link at `path` resolves inside the tree, through other links (`link_at`) as the kernel would.
+///
+/// A target that does not exist is allowed; vendors ship such links.
+pub fn stays_inside<'a>(path: &'a str, target: &'a str, link_at: impl Fn(&str) -> Option<&'a str>) -> bool {
+    if target.starts_with('/') {
+        return false;
+    }
+    let mut at: Vec<&str> = path.split('/').collect();
+    at.pop();
+    let mut todo: Vec<&str> = target.split('/').rev().collect();
+    let mut followed = 0;
+    while let Some(component) = todo.pop() {
+        match component {
+            "" | "." => {}
+            ".." => {
+                if at.pop().is_none() {
+                    return false;
+                }
+            }
+            name => {
+                at.push(name);
+                if let Some(target) = link_at(&at.join("/")) {
+                    followed += 1;
+                    if target.starts_with('/') || followed > MAX_LINKS {
+                        return false;
+                    }
+                    at.pop();
+                    todo.extend(target.split('/').rev());
+                }
+            }
+        }
+    }
+    true
+}
+
+/// Whether `path` is windlass's own or below it.
+pub fn is_own(path: &BundlePath) -> bool {
+    path.components().next() == Some(OWN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Digest;
+
+    fn entry(path: &str, node: Node) -> Entry {
+        Entry { path: BundlePath::new(path).unwrap(), node }
+    }
+
+    fn file(path: &str) -> Entry {
+        entry(path, Node::File { mode: 0o644, size: 5, digest: Digest::of(path.as_bytes()) })
+    }
+
+    fn link(path: &str, target: &str) -> Entry {
+        entry(path, Node::Symlink { target: target.to_owned() })
+    }
+
+    fn error(layers: &[&[Entry]]) -> String {
+        Tree::new(layers.iter().copied()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_later_layer_covers_an_earlier_one() {
+        let layers =
+            [vec![entry("a", Node::Directory), file("a/b")], vec![entry("a", Node::Directory), file("a/b")]];
+        let tree = Tree::new(layers.iter().map(Vec::as_slice)).unwrap();
+        assert_eq!(tree.get("a/b").unwrap().0, 1);
+        assert_eq!(tree.totals(), (1, 5));
+    }
+
+    #[test]
+    fn conflicts_are_named() {
+        insta::assert_snapshot!(error(&[&[file("a")], &[entry("a", Node::Directory)]]),
+            @"`a` is a file in layer 0 and a directory in layer 1");
+        insta::assert_snapshot!(error(&[&[link("a", "b")], &[file("a/x")]]),
+            @"`a/x` in layer 1 stands below `a`, which is a symlink in layer 0");
+        insta::assert_snapshot!(error(&[&[link("d/a", "../../x")]]),
+            @"the symlink `d/a` in layer 0 leads out of the bundle, to `../../x`");
+    }
+
+    #[test]
+    fn links_are_followed_as_the_kernel_does() {
+        // `up` is the top; through it `..` leads out although the text looks harmless.
+        assert!(Tree::new([&[link("d/up", "..")][..]]).is_ok());
+        assert!(Tree::new([&[link("d/e/up", "../.."), link("x", "d/e/up/../y")][..]]).is_err());
+        assert!(Tree::new([&[link("loop", "loop")][..]]).is_err());
+        assert!(Tree::new([&[link("a", "b"), link("b", "missing")][..]]).is_ok());
+        assert!(Tree::new([&[link("a", "/etc/passwd")][..]]).is_err());
+    }
+
+    #[test]
+    fn windlass_own_place_is_reserved() {
+        let layers = [file(".windlass/bundle.json")];
+        assert!(Tree::new([&layers[..]]).unwrap().check_reserved().is_err());
+        let layers = [file(".windlassed/x")];
+        assert!(Tree::new([&layers[..]]).unwrap().check_reserved().is_ok());
+    }
+}

@@ -1,0 +1,213 @@
+//! Every argument of every command.
+
+use std::ffi::OsString;
+
+use camino::Utf8PathBuf;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::model::{BundlePath, ByteSize};
+
+/// Vendor tarballs and conf become immutable bundles, moved node by node, with a way back.
+///
+/// Run it in a project's folder, the one with windlass.toml, or anywhere below it.
+#[derive(Debug, Parser)]
+#[command(name = "windlass", version, max_term_width = 100, subcommand_required = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// What every command takes.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// The project's folder [default: this one, or the nearest above with a windlass.toml]
+    #[arg(short = 'C', long, global = true, value_name = "DIR", help_heading = "Everywhere")]
+    pub dir: Option<Utf8PathBuf>,
+    /// How the result is written to stdout
+    #[arg(long, global = true, value_enum, default_value_t, help_heading = "Everywhere")]
+    pub format: Format,
+    /// No progress and no remarks on stderr
+    #[arg(short, long, global = true, help_heading = "Everywhere")]
+    pub quiet: bool,
+    /// More remarks on stderr
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Everywhere")]
+    pub verbose: u8,
+}
+
+/// How the result is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Human,
+    /// For programs: one JSON object
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Raise a version in windlass.toml
+    Set(Set),
+    /// Record the digests of all artifacts in windlass.lock
+    Lock(Lock),
+    /// Build bundles from recipes, artifacts and conf into out/
+    Build(Build),
+    /// List the bundles in out/
+    Ls(Ls),
+    /// Show what a bundle holds and what it shares with others
+    Inspect(Inspect),
+    /// Show what differs between two bundles
+    Diff(Diff),
+    /// Hash bundles in out/ again and name what is wrong
+    Verify(Verify),
+    /// Remove old bundles and unused blobs from out/
+    Gc(Gc),
+    /// Show all of the above on a small project in a temporary folder
+    Demo(Demo),
+    /// Print a completion script for a shell
+    Completions(Completions),
+    /// Print the manual page
+    Man,
+}
+
+/// `windlass set`
+#[derive(Debug, Args)]
+pub struct Set {
+    /// A product in [versions]
+    pub product: String,
+    /// Its new version
+    pub version: String,
+}
+
+/// `windlass lock`
+#[derive(Debug, Args)]
+pub struct Lock {
+    /// Accept this artifact as it is now, although it differs from its entry
+    #[arg(long, value_name = "NAME")]
+    pub update: Vec<BundlePathArgument>,
+}
+
+/// `windlass build`
+#[derive(Debug, Args)]
+pub struct Build {
+    /// Roles to build [default: all]
+    #[arg(value_name = "ROLE")]
+    pub roles: Vec<String>,
+    /// Roles to build, as an option
+    #[arg(long = "role", value_name = "ROLE", value_delimiter = ',')]
+    pub more_roles: Vec<String>,
+    /// Refuse artifacts that are not in windlass.lock
+    #[arg(long)]
+    pub locked: bool,
+    /// The build number in versions [default: counted]
+    #[arg(id = "build", long = "build", env = "WINDLASS_BUILD", value_name = "N")]
+    pub number: Option<u64>,
+    /// Threads; 0 is one a core [default: windlass.toml's, or 0]
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// zstd level, 1 to 19 [default: windlass.toml's, or 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub level: Option<i32>,
+    /// Memory to stay within, at least 64 MiB [default: windlass.toml's, or 512 MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<ByteSize>,
+    /// Refuse archives that unpack to more [default: windlass.toml's, or 16 GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub max_unpacked: Option<ByteSize>,
+}
+
+/// `windlass ls`
+#[derive(Debug, Args)]
+pub struct Ls {
+    /// Only these roles
+    #[arg(value_name = "ROLE")]
+    pub roles: Vec<String>,
+    /// Only these roles, as an option
+    #[arg(long = "role", value_name = "ROLE", value_delimiter = ',')]
+    pub more_roles: Vec<String>,
+}
+
+/// `windlass inspect`
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// `role:version`, `role` (its newest) or `sha256:...`
+    #[arg(value_name = "REF")]
+    pub reference: String,
+    /// List every file too
+    #[arg(long)]
+    pub files: bool,
+}
+
+/// `windlass diff`
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// The older bundle
+    #[arg(value_name = "FROM")]
+    pub from: String,
+    /// The newer bundle
+    #[arg(value_name = "TO")]
+    pub to: String,
+    /// Names and sizes only, no text
+    #[arg(long)]
+    pub stat: bool,
+}
+
+/// `windlass verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Bundles [default: all]
+    #[arg(value_name = "REF")]
+    pub references: Vec<String>,
+}
+
+/// `windlass gc`
+#[derive(Debug, Args)]
+pub struct Gc {
+    /// Only say what would go
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Bundles to keep of each role, the newest first
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub keep: usize,
+}
+
+/// `windlass demo`
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Keep the temporary folder, to play with
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// `windlass completions`
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// For which shell
+    pub shell: clap_complete::Shell,
+}
+
+/// A path below install/, with or without the `install/`.
+#[derive(Clone, Debug)]
+pub struct BundlePathArgument(pub BundlePath);
+
+impl std::str::FromStr for BundlePathArgument {
+    type Err = crate::model::PathError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        BundlePath::new(text.strip_prefix("install/").unwrap_or(text)).map(Self)
+    }
+}
+
+impl Arguments {
+    /// Parses; an error in JSON mode can only be told by looking at the arguments by hand.
+    pub(super) fn wants_json(arguments: &[OsString]) -> bool {
+        let texts: Vec<_> = arguments.iter().map(|argument| argument.to_string_lossy()).collect();
+        texts.iter().any(|text| text == "--format=json")
+            || texts.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "json")
+    }
+}

@@ -1,0 +1,193 @@
+//! A command's failure: what to say, what to do next, and the exit code.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use crate::build::BuildError;
+use crate::fs::IoError;
+use crate::model::{Cancelled, NameError, ReferenceError};
+use crate::recipe::{Diagnostics, LoadError, SetError};
+use crate::store::StoreError;
+
+/// Exit codes, as the README lists them.
+pub(super) mod exit {
+    /// Done.
+    pub(in crate::cli) const DONE: u8 = 0;
+    /// Failed; or, for `verify`, problems were found.
+    pub(in crate::cli) const FAILED: u8 = 1;
+    /// Usage, or an invalid recipe, conf, artifact or reference.
+    pub(in crate::cli) const INVALID: u8 = 2;
+    /// Interrupted.
+    pub(in crate::cli) const INTERRUPTED: u8 = 130;
+}
+
+/// A failure on its way to the person who typed the command.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) exit: u8,
+    /// One word for programs.
+    pub(super) kind: &'static str,
+    message: String,
+    /// Already a whole report with places and help; shown as it is.
+    report: Option<Diagnostics>,
+    causes: Vec<String>,
+    help: Vec<String>,
+}
+
+impl Failure {
+    /// A failure to be told in one line.
+    pub(super) fn new(exit: u8, kind: &'static str, message: impl fmt::Display) -> Self {
+        let message = message.to_string();
+        Self { exit, kind, message, report: None, causes: Vec::new(), help: Vec::new() }
+    }
+
+    fn of(exit: u8, kind: &'static str, error: &dyn StdError, help: Vec<String>) -> Self {
+        let mut failure = Self::new(exit, kind, error);
+        failure.help = help;
+        let mut source = error.source();
+        while let Some(cause) = source {
+            failure.causes.push(cause.to_string());
+            source = cause.source();
+        }
+        failure
+    }
+
+    /// With one more line of help.
+    pub(super) fn help(mut self, line: impl Into<String>) -> Self {
+        self.help.push(line.into());
+        self
+    }
+
+    /// As programs read it.
+    pub(super) fn json(&self) -> Value {
+        let help = match &self.report {
+            Some(report) => report.iter().flat_map(|one| one.help.clone()).collect(),
+            None => self.help.clone(),
+        };
+        let mut error = json!({
+            "kind": self.kind,
+            "message": self.message,
+            "causes": self.causes,
+            "help": help,
+        });
+        if let Some(report) = &self.report {
+            let problem = |one: &crate::recipe::Diagnostic| {
+                json!({
+                    "file": one.place.file(),
+                    "line": one.place.line(),
+                    "column": one.place.column(),
+                    "text": one.place.text(),
+                    "message": one.message,
+                    "help": one.help,
+                })
+            };
+            error["problems"] = report.iter().map(problem).collect();
+        }
+        json!({ "error": error })
+    }
+
+    /// As a person reads it.
+    pub(super) fn text(&self, colour: bool) -> String {
+        if let Some(report) = &self.report {
+            return report.render(colour);
+        }
+        let (red, cyan, plain) = if colour { ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m") } else { ("", "", "") };
+        let mut text = format!("{red}error{plain}: {}", self.message);
+        for cause in &self.causes {
+            text.extend(["\n  because: ", cause]);
+        }
+        for line in &self.help {
+            text.extend(["\n", cyan, "help", plain, ": ", line]);
+        }
+        text
+    }
+}
+
+impl From<Diagnostics> for Failure {
+    fn from(report: Diagnostics) -> Self {
+        let message = report.iter().map(|one| format!("{}: {}", one.place, one.message)).collect::<Vec<_>>();
+        let mut failure = Self::new(exit::INVALID, "invalid", message.join("\n"));
+        failure.report = Some(report);
+        failure
+    }
+}
+
+impl From<Cancelled> for Failure {
+    fn from(error: Cancelled) -> Self {
+        Self::new(exit::INTERRUPTED, "interrupted", error).help("nothing was changed")
+    }
+}
+
+impl From<IoError> for Failure {
+    fn from(error: IoError) -> Self {
+        Self::of(exit::FAILED, "io", &error, error.help())
+    }
+}
+
+impl From<NameError> for Failure {
+    fn from(error: NameError) -> Self {
+        Self::new(exit::INVALID, "usage", error)
+    }
+}
+
+impl From<ReferenceError> for Failure {
+    fn from(error: ReferenceError) -> Self {
+        Self::new(exit::INVALID, "usage", error)
+            .help("a bundle is named `role:version`, `role` (its newest) or `sha256:...`")
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Invalid(report) => report.into(),
+            LoadError::Read { .. } => Self::of(exit::FAILED, "io", &error, error.help()),
+            other => Self::of(exit::INVALID, "invalid", &other, other.help()),
+        }
+    }
+}
+
+impl From<SetError> for Failure {
+    fn from(error: SetError) -> Self {
+        match error {
+            SetError::Invalid(report) => report.into(),
+            other => Self::of(exit::INVALID, "usage", &other, other.help()),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let (exit, kind) =
+            if error.is_refusal() { (exit::INVALID, "store") } else { (exit::FAILED, "store") };
+        Self::of(exit, kind, &error, error.help())
+    }
+}
+
+impl From<BuildError> for Failure {
+    fn from(error: BuildError) -> Self {
+        if error.is_cancelled() {
+            return Cancelled.into();
+        }
+        match error {
+            BuildError::Invalid(report) => report.into(),
+            BuildError::Store(error) => error.into(),
+            BuildError::Io(error) => error.into(),
+            other => {
+                let exit = if other.is_refusal() { exit::INVALID } else { exit::FAILED };
+                Self::of(exit, kind(&other), &other, other.help())
+            }
+        }
+    }
+}
+
+fn kind(error: &BuildError) -> &'static str {
+    match error {
+        BuildError::Archive(_) => "archive",
+        BuildError::Lock(_) => "lock",
+        BuildError::Tree { .. } => "layers",
+        _ => "build",
+    }
+}

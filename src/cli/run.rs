@@ -1,0 +1,65 @@
+//! Parse, run, report, exit.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use serde_json::json;
+
+use super::args::{Arguments, Command, Format};
+use super::context::Context;
+use super::error::{Failure, exit};
+use super::{build, completions, demo, diff, gc, inspect, lock, ls, set, signals, verify};
+use crate::model::Cancel;
+
+/// Runs the command line and returns its exit code.
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let parsed = match Arguments::try_parse_from(&arguments) {
+        Ok(parsed) => parsed,
+        Err(error) => return usage(&arguments, &error),
+    };
+    let cancel = Cancel::new();
+    signals::watch(&cancel);
+    let context = Context::new(parsed.common.clone(), cancel);
+    let outcome = match &parsed.command {
+        Command::Set(args) => set::run(&context, args),
+        Command::Lock(args) => lock::run(&context, args),
+        Command::Build(args) => build::run(&context, args),
+        Command::Ls(args) => ls::run(&context, args),
+        Command::Inspect(args) => inspect::run(&context, args),
+        Command::Diff(args) => diff::run(&context, args),
+        Command::Verify(args) => verify::run(&context, args),
+        Command::Gc(args) => gc::run(&context, args),
+        Command::Demo(args) => demo::run(&context, args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man => completions::man(),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            report(&context, &failure);
+            ExitCode::from(failure.exit)
+        }
+    }
+}
+
+fn report(context: &Context, failure: &Failure) {
+    // Where neither stream can be written to, the exit code is all that is left.
+    if context.common.format == Format::Json {
+        let _ = writeln!(std::io::stdout(), "{}", failure.json());
+    }
+    let _ = writeln!(std::io::stderr(), "{}", failure.text(context.colour_stderr()));
+}
+
+/// Help and version go to stdout with 0, wrong usage to stderr with 2.
+fn usage(arguments: &[OsString], error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && Arguments::wants_json(arguments) {
+        let message = error.to_string();
+        let error = json!({ "kind": "usage", "message": message.trim(), "causes": [], "help": [] });
+        let _ = writeln!(std::io::stdout(), "{}", json!({ "error": error }));
+    }
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { exit::INVALID } else { exit::DONE })
+}

@@ -1,0 +1,22 @@
+//! Ctrl-C, TERM and HUP: the first asks the work to stop, the second stops it.
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::error::exit;
+use crate::model::Cancel;
+
+/// Watches from a thread of its own, which ends with the process.
+pub(super) fn watch(cancel: &Cancel) {
+    let cancel = cancel.clone();
+    // Without the watch a signal ends the process at once, which the store survives as well.
+    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            if cancel.is_set() {
+                std::process::exit(i32::from(exit::INTERRUPTED));
+            }
+            cancel.set();
+        }
+    });
+}

@@ -1,0 +1,58 @@
+//! Advisory locks on directories.
+//!
+//! `flock` on the directory itself: nothing to create, nothing left behind, and the kernel lets go when
+//! the holder dies, however it dies.
+
+use std::fs::File;
+
+use camino::Utf8Path;
+use rustix::fs::FlockOperation;
+
+use super::{IoError, IoResultExt};
+
+/// Whether others may hold the lock at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockKind {
+    /// With other shared holders.
+    Shared,
+    /// Alone.
+    Exclusive,
+}
+
+/// A held lock; dropping it lets go.
+#[derive(Debug)]
+pub struct DirLock {
+    _dir: File,
+}
+
+impl DirLock {
+    /// Waits until the directory's lock can be had.
+    pub fn wait(dir: &Utf8Path, kind: LockKind) -> Result<Self, IoError> {
+        let file = File::open(dir).at("open", dir)?;
+        let operation = match kind {
+            LockKind::Shared => FlockOperation::LockShared,
+            LockKind::Exclusive => FlockOperation::LockExclusive,
+        };
+        loop {
+            match rustix::fs::flock(&file, operation) {
+                Err(rustix::io::Errno::INTR) => {}
+                other => break other.at("lock", dir)?,
+            }
+        }
+        Ok(Self { _dir: file })
+    }
+
+    /// Takes the lock if nobody holds it; `None` if somebody does.
+    pub fn attempt(dir: &Utf8Path, kind: LockKind) -> Result<Option<Self>, IoError> {
+        let file = File::open(dir).at("open", dir)?;
+        let operation = match kind {
+            LockKind::Shared => FlockOperation::NonBlockingLockShared,
+            LockKind::Exclusive => FlockOperation::NonBlockingLockExclusive,
+        };
+        match rustix::fs::flock(&file, operation) {
+            Ok(()) => Ok(Some(Self { _dir: file })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(errno).at("lock", dir),
+        }
+    }
+}
