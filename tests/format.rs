@@ -208,7 +208,7 @@ fn rewrite_last_layer(out: &Path, content: &[u8], change: impl Fn(Vec<u8>) -> Ve
     }
     let mut raw = Vec::new();
     for entry in &entries {
-        tar::write_header(entry, &mut raw);
+        tar::write_header(entry, 0, &mut raw);
         if entry.size() > 0 {
             raw.extend_from_slice(content);
         }

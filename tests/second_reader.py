@@ -126,7 +126,7 @@ def read_table(raw):
         elif kind == HARDLINK:
             at = targets.number()
             require(at < len(entries) and entries[at]["kind"] in (FILE, EXECUTABLE, SPECIAL), "a hard link to nothing")
-            entry["target"] = entries[at]["path"]
+            entry["target"], entry["mode"] = entries[at]["path"], entries[at]["mode"]
         else:
             require(kind == DIRECTORY, f"unknown kind {kind}")
         entries.append(entry)
@@ -191,7 +191,7 @@ def headers(entry):
     letter, mode, link = {
         DIRECTORY: (b"5", 0o755, b""),
         SYMLINK: (b"2", 0o777, entry["target"]),
-        HARDLINK: (b"1", 0o644, entry["target"]),
+        HARDLINK: (b"1", entry["mode"], entry["target"]),
     }.get(kind, (b"0", entry["mode"], b""))
     if kind == DIRECTORY:
         path += b"/"
@@ -227,7 +227,7 @@ def pieces(entries):
             cuts.append(size)
             cuts.extend(min(PIECE, content - at) for at in range(0, content, PIECE))
             size = padding(content)
-        elif entry["digest"] and int.from_bytes(entry["digest"][:8], "big") * PIECE < here << 64:
+        elif entry["digest"] and int.from_bytes(entry["digest"][:8], "big") * 8_388_608 < here << 64:
             cuts.append(size)
             size = 0
     if size > 0 and size + 1024 > PIECE:

@@ -5,17 +5,18 @@
 //! that need the bytes in order, of the tar and of the blob, run beside each other.
 
 use std::io::Write as _;
+use std::ops::Range;
 use std::sync::Arc;
 
 use camino::Utf8Path;
 use rayon::prelude::*;
 
-use super::WorkError;
 use super::collect::{Collected, Content, Shared, release, wait};
 use super::spill::Keeper;
 use super::sync::Syncer;
+use super::{Stage, Stages, WorkError};
 use crate::bundle::layout::{self, Piece};
-use crate::bundle::{Toc, TocPlace, frame, tar};
+use crate::bundle::{Entry, Node, Toc, TocPlace, frame, tar};
 use crate::fs::{IoResultExt as _, Staged};
 use crate::model::{Digest, Hasher};
 
@@ -50,6 +51,7 @@ struct Output<'a> {
     sizes: Vec<u64>,
     written: u64,
     syncer: &'a Syncer,
+    stages: &'a Stages,
     unsynced: u64,
 }
 
@@ -74,6 +76,7 @@ pub(super) fn assemble(
         sizes: Vec::with_capacity(pieces.len()),
         written: 0,
         syncer,
+        stages: &shared.stages,
         unsynced: 0,
     };
     let mut ready: Vec<Made> = Vec::new();
@@ -130,19 +133,14 @@ fn make(piece: &Piece, collected: &[Collected], shared: &Shared, keeper: &Keeper
     let (mut raw, mut packed) = (shared.buffers.take(), shared.buffers.take());
     match piece {
         Piece::Run { padding, entries, end, size } => {
-            raw.reserve(usize::try_from(*size).unwrap_or(0));
-            zeros(&mut raw, *padding);
-            for collected in &collected[entries.clone()] {
-                tar::write_header(&collected.entry, &mut raw);
-                if let Content::Small(kept) = &collected.content {
-                    keeper.append(kept, &mut raw)?;
-                    zeros(&mut raw, tar::padding(collected.entry.size()));
-                }
-            }
-            zeros(&mut raw, if *end { tar::END } else { 0 });
+            let gather = || gather(collected, entries.clone(), *padding, *end, *size, keeper, &mut raw);
+            shared.stages.time(Stage::Gather, gather)?;
             debug_assert_eq!(raw.len() as u64, *size, "a run has the size that its layout says");
             let level = layout::run_level(shared.level, entries.len(), *size);
-            frame::compress(&raw, level, &mut packed).map_err(WorkError::Compress)?;
+            shared
+                .stages
+                .time(Stage::Compress, || frame::compress(&raw, level, &mut packed))
+                .map_err(WorkError::Compress)?;
         }
         Piece::Data { entry, range } => {
             let Content::Large(slots) = &collected[*entry].content else {
@@ -156,10 +154,46 @@ fn make(piece: &Piece, collected: &[Collected], shared: &Shared, keeper: &Keeper
                 Some(Err(error)) => return Err(WorkError::Elsewhere(Arc::clone(error))),
                 None => return Err(WorkError::Bug("a piece was awaited and is not there")),
             }
-            frame::decompress(&packed, range.end - range.start, &mut raw).map_err(WorkError::Compress)?;
+            shared
+                .stages
+                .time(Stage::Unpack, || frame::decompress(&packed, range.end - range.start, &mut raw))
+                .map_err(WorkError::Compress)?;
         }
     }
     Ok(Made { raw, packed })
+}
+
+/// The mode of the file that a hard link names; the entries stand in path order.
+fn linked_mode(entry: &Entry, collected: &[Collected]) -> u16 {
+    let Node::HardLink { target } = &entry.node else { return 0 };
+    let at = collected.binary_search_by(|one| one.entry.path.cmp(target));
+    match at.map(|at| &collected[at].entry.node) {
+        Ok(Node::File { mode, .. }) => *mode,
+        _ => 0o644,
+    }
+}
+
+/// Puts a run's bytes together.
+fn gather(
+    collected: &[Collected],
+    entries: Range<usize>,
+    padding: u64,
+    end: bool,
+    size: u64,
+    keeper: &Keeper,
+    raw: &mut Vec<u8>,
+) -> Result<(), WorkError> {
+    raw.reserve(usize::try_from(size).unwrap_or(0));
+    zeros(raw, padding);
+    for one in &collected[entries] {
+        tar::write_header(&one.entry, linked_mode(&one.entry, collected), raw);
+        if let Content::Small(kept) = &one.content {
+            keeper.append(kept, raw)?;
+            zeros(raw, tar::padding(one.entry.size()));
+        }
+    }
+    zeros(raw, if end { tar::END } else { 0 });
+    Ok(())
 }
 
 fn zeros(out: &mut Vec<u8>, count: u64) {
@@ -169,11 +203,14 @@ fn zeros(out: &mut Vec<u8>, count: u64) {
 impl Output<'_> {
     fn write(&mut self, made: &[Made], dir: &Utf8Path) -> Result<(), WorkError> {
         let (tar, blob, staged) = (&mut self.tar, &mut self.blob, &self.staged);
-        let hash_tar = || made.iter().for_each(|made| tar.update(&made.raw));
+        let stages = self.stages;
+        let hash_tar = || stages.time(Stage::Tar, || made.iter().for_each(|made| tar.update(&made.raw)));
         let write = || -> Result<(), WorkError> {
             for made in made {
-                blob.update(&made.packed);
-                staged.file().write_all(&made.packed).at("write a layer to", dir)?;
+                stages.time(Stage::Blob, || blob.update(&made.packed));
+                stages
+                    .time(Stage::Write, || staged.file().write_all(&made.packed))
+                    .at("write a layer to", dir)?;
             }
             Ok(())
         };
@@ -190,7 +227,7 @@ impl Output<'_> {
         Ok(())
     }
 
-    fn finish(mut self, entries: Vec<crate::bundle::Entry>, dir: &Utf8Path) -> Result<LayerBlob, WorkError> {
+    fn finish(mut self, entries: Vec<Entry>, dir: &Utf8Path) -> Result<LayerBlob, WorkError> {
         let toc = Toc::new(entries, self.sizes.iter().copied());
         let table = toc.encode().map_err(WorkError::Compress)?;
         let (trailer, place) = TocPlace::trailer(&table, self.written);
@@ -213,6 +250,7 @@ mod tests {
     use std::process::Command;
 
     use camino::Utf8PathBuf;
+    use proptest::prelude::*;
 
     use super::super::Budget;
     use super::super::collect::{Buffers, Collector};
@@ -244,6 +282,7 @@ mod tests {
             buffers: Buffers::default(),
             cancel: Cancel::new(),
             level: 3,
+            stages: Stages::default(),
         });
         let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build().unwrap();
         let syncer = Syncer::new();
@@ -304,5 +343,78 @@ mod tests {
             std::fs::read(dir.join("tree/top/d3/f157")).unwrap(),
             noise(2_500_000 + 157 * 20_000, 157)
         );
+    }
+
+    /// Random files: path to size and whether it is executable.
+    fn files() -> impl Strategy<Value = std::collections::BTreeMap<String, (usize, bool)>> {
+        let size = prop_oneof![6 => 0usize..5_000, 2 => 60_000usize..300_000, 1 => 1_000_000usize..1_100_000];
+        let path = "[a-zé .-]{1,12}(/[a-z0-9]{1,100}){0,3}";
+        prop::collection::btree_map(path, (size, any::<bool>()), 1..12)
+    }
+
+    fn random_layer(
+        files: &[(String, (usize, bool))],
+        spilled: bool,
+        jobs: usize,
+        dir: &Utf8Path,
+    ) -> LayerBlob {
+        let budget = Arc::new(Budget::new(0, jobs));
+        while spilled && budget.keep(1 << 20) {}
+        let shared = Arc::new(Shared {
+            budget: Arc::clone(&budget),
+            buffers: Buffers::default(),
+            cancel: Cancel::new(),
+            level: 3,
+            stages: Stages::default(),
+        });
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build().unwrap();
+        let syncer = Syncer::new();
+        let blob = pool.install(|| {
+            let keeper = Arc::new(Keeper::new(budget, dir.to_owned()));
+            let mut collector = Collector::new(Arc::clone(&shared), Arc::clone(&keeper), None);
+            for (name, (size, executable)) in files.iter().rev() {
+                let bytes = noise(*size, *size as u64);
+                let mode = if *executable { 0o755 } else { 0o644 };
+                collector.file(path(name), mode, *size as u64, &mut &bytes[..]).unwrap();
+            }
+            assemble(collector.finish(), &shared, &keeper, dir, &syncer).unwrap()
+        });
+        syncer.finish().unwrap();
+        blob
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn a_random_tree_comes_back(files in files(), spilled: bool, jobs in 1usize..4) {
+            // A path cannot be a file and a directory.
+            let taken: Vec<String> = files.keys().cloned().collect();
+            let files: Vec<_> = files
+                .into_iter()
+                .filter(|(name, _)| BundlePath::new(name).is_ok_and(|path| path.as_str() == name))
+                .filter(|(name, _)| !taken.iter().any(|other| other.starts_with(&format!("{name}/"))))
+                .collect();
+            let keep = tempfile::tempdir().unwrap();
+            let dir = Utf8PathBuf::from_path_buf(keep.path().to_owned()).unwrap();
+            let blob = random_layer(&files, spilled, jobs, &dir);
+            Arc::into_inner(blob.staged).unwrap().publish(&dir.join("blob")).unwrap();
+            let bytes = std::fs::read(dir.join("blob")).unwrap();
+            // A plain zstd reader passes over the table and the footer.
+            let tar = zstd::stream::decode_all(&bytes[..]).unwrap();
+            prop_assert_eq!(Digest::of(&tar), blob.diff_id);
+            let mut found = Vec::new();
+            for entry in ::tar::Archive::new(&tar[..]).entries().unwrap() {
+                let mut entry = entry.unwrap();
+                let name = entry.path().unwrap().to_str().unwrap().to_owned();
+                if !entry.header().entry_type().is_dir() {
+                    let mode = entry.header().mode().unwrap();
+                    let mut content = Vec::new();
+                    std::io::Read::read_to_end(&mut entry, &mut content).unwrap();
+                    prop_assert_eq!(&content, &noise(content.len(), content.len() as u64));
+                    found.push((name, (content.len(), mode == 0o755)));
+                }
+            }
+            prop_assert_eq!(found, files);
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::spill::{Keeper, Kept};
-use super::{Budget, WorkError};
+use super::{Budget, Stage, Stages, WorkError};
 use crate::bundle::layout::{self, PIECE};
 use crate::bundle::{Entry, Node, frame};
 use crate::model::{BundlePath, Cancel, Digest, Hasher};
@@ -59,6 +59,7 @@ pub(super) struct Shared {
     pub buffers: Buffers,
     pub cancel: Cancel,
     pub level: i32,
+    pub stages: Stages,
 }
 
 /// Collects one layer.
@@ -169,11 +170,15 @@ impl Collector {
         Ok(())
     }
 
+    fn read(&self, data: &mut dyn Read, into: &mut [u8]) -> Result<(), WorkError> {
+        self.shared.stages.time(Stage::Read, || data.read_exact(into)).map_err(WorkError::Read)
+    }
+
     fn small(&mut self, size: u64, data: &mut dyn Read) -> Result<(Digest, Content), WorkError> {
         self.shared.cancel.check()?;
         let mut bytes = vec![0; usize::try_from(size).map_err(|_| WorkError::TooLarge)?];
-        data.read_exact(&mut bytes).map_err(WorkError::Read)?;
-        let digest = Digest::of(&bytes);
+        self.read(data, &mut bytes)?;
+        let digest = self.shared.stages.time(Stage::Files, || Digest::of(&bytes));
         Ok((digest, Content::Small(self.keeper.keep_plain(bytes)?)))
     }
 
@@ -185,8 +190,8 @@ impl Collector {
             let length = usize::try_from(range.end - range.start).map_err(|_| WorkError::TooLarge)?;
             let mut piece = self.shared.buffers.take();
             piece.resize(length, 0);
-            data.read_exact(&mut piece).map_err(WorkError::Read)?;
-            hasher.update(&piece);
+            self.read(data, &mut piece)?;
+            self.shared.stages.time(Stage::Files, || hasher.update(&piece));
             slots.push(self.compress(piece));
         }
         Ok((hasher.finish(), Content::Large(slots)))
@@ -203,7 +208,9 @@ impl Collector {
             (Arc::clone(&self.shared), Arc::clone(&self.keeper), Arc::clone(&slot));
         rayon::spawn(move || {
             let mut packed = shared.buffers.take();
-            let made = frame::compress(&piece, shared.level, &mut packed)
+            let made = shared
+                .stages
+                .time(Stage::Compress, || frame::compress(&piece, shared.level, &mut packed))
                 .map_err(WorkError::Compress)
                 .and_then(|()| Ok(keeper.keep_frame(&packed)?));
             shared.buffers.give(packed);

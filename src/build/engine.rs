@@ -22,7 +22,7 @@ use super::commit::{Commit, Made};
 use super::compose::{self, Part, Ready};
 use super::source::{ArtifactSource, ConfRead, read_conf};
 use super::work::{self, Done, Job, Source, Workshop};
-use super::{Budget, BuildError, Observer, Options, Syncer, lock};
+use super::{Budget, BuildError, Observer, Options, Stages, Syncer, lock};
 use crate::archive::Limits;
 use crate::fs::LockKind;
 use crate::model::{BundlePath, Cancel, Digest, Role};
@@ -63,6 +63,8 @@ pub struct Outcome {
     pub locked: Vec<BundlePath>,
     /// What a person should know.
     pub warnings: Vec<String>,
+    /// CPU time of the stages, in the order of [`super::Stage::ALL`].
+    pub stages: [Duration; 8],
 }
 
 /// A role's layers as they are planned.
@@ -156,6 +158,7 @@ impl Build<'_> {
             buffers: Buffers::default(),
             cancel: self.cancel.clone(),
             level: self.options.level,
+            stages: Stages::default(),
         });
         let dir = self.store.blobs();
         let workshop = Workshop {
@@ -186,7 +189,7 @@ impl Build<'_> {
         let mut cache = cache.into_inner().unwrap_or_else(PoisonError::into_inner);
         let artifacts = found.values().collect::<Vec<_>>();
         let (bundles, locked) = commit.run(&bundles, made, &artifacts, &mut cache)?;
-        Ok(Outcome { bundles, artifacts_read: read.len(), locked, warnings })
+        Ok(Outcome { bundles, artifacts_read: read.len(), locked, warnings, stages: shared.stages.totals() })
     }
 
     fn find(

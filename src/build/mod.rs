@@ -1,7 +1,7 @@
 //! The parallel engine: recipes, artifacts and conf become bundles in the store.
 //!
-//! [`build`] is the way in. Layers are made by drivers that read sources ([`work`]), collect entries
-//! ([`collect`]) and put them together ([`assemble`]), all on one pool and within one budget of memory.
+//! [`build`] is the way in. Layers are made by drivers that read sources (`work`), collect entries
+//! (`collect`) and put them together (`assemble`), all on one pool and within one budget of memory.
 
 mod artifacts;
 mod assemble;
@@ -16,6 +16,7 @@ mod options;
 mod relock;
 mod source;
 mod spill;
+mod stages;
 mod sync;
 mod work;
 
@@ -28,3 +29,4 @@ pub use error::{BuildError, WorkError};
 pub use lock::LockMismatch;
 pub use options::{Observer, Options};
 pub use relock::{Relocked, relock};
+pub use stages::{Stage, Stages};

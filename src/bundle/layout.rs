@@ -145,6 +145,8 @@ fn ends_run(digest: &[u8; 32], size: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::model::{BundlePath, Digest};
 
@@ -191,6 +193,50 @@ mod tests {
             let after = cuts(&changed);
             let gone = before.iter().filter(|cut| !after.contains(cut)).count();
             assert!(gone <= 8, "{gone} of {} cuts moved", before.len());
+        }
+    }
+
+    fn sizes() -> impl Strategy<Value = Vec<u64>> {
+        let size = prop_oneof![8 => 0u64..20_000, 3 => 100_000..LARGE, 1 => LARGE..3 * PIECE];
+        prop::collection::vec(size, 1..400)
+    }
+
+    fn numbered(sizes: &[u64]) -> Vec<Entry> {
+        sizes.iter().enumerate().map(|(n, size)| file(&format!("f{n:04}"), *size, 0)).collect()
+    }
+
+    proptest! {
+        /// Cuts before the edited entry's own piece stay, and from the first cut behind it that both have
+        /// in common, all do.
+        #[test]
+        fn cuts_are_local(sizes in sizes(), at: prop::sample::Index, size in 0..2 * LARGE, removed: bool) {
+            let entries = numbered(&sizes);
+            let mut changed = entries.clone();
+            let edited = at.index(entries.len());
+            let path = entries[edited].path.as_str();
+            if removed && entries.len() > 1 {
+                changed.remove(edited);
+            } else {
+                changed[edited] = file(path, size, 1);
+            }
+            let (before, after) = (cuts(&entries), cuts(&changed));
+            let head = before.iter().take_while(|cut| cut.as_str() < path).count().saturating_sub(1);
+            prop_assert_eq!(&before[..head], &after[..head.min(after.len())]);
+            let behind = |cut: &&String| cut.split(' ').next().is_some_and(|name| name > path && name != "end");
+            if let Some(common) = before.iter().filter(behind).find(|cut| after.contains(cut)) {
+                let tail = |cuts: &[String]| -> Vec<String> {
+                    cuts.iter().skip_while(|cut| *cut != common).cloned().collect()
+                };
+                prop_assert_eq!(tail(&before), tail(&after));
+            }
+        }
+
+        #[test]
+        fn pieces_cover_the_stream(sizes in sizes()) {
+            let pieces = pieces(&numbered(&sizes));
+            let total: u64 = sizes.iter().map(|size| 512 + size.next_multiple_of(512)).sum();
+            prop_assert_eq!(pieces.iter().map(Piece::size).sum::<u64>(), total + tar::END);
+            prop_assert!(pieces.iter().all(|piece| piece.size() <= PIECE && piece.size() > 0));
         }
     }
 }

@@ -44,7 +44,7 @@ pub struct Layer {
 pub struct Manifest {
     /// Which role it is of.
     pub role: Role,
-    /// Regular files and hard links, layers that are covered by later ones not counted.
+    /// Regular files and hard links; what a later layer covers is not counted.
     pub files: u64,
     /// Bytes of those files.
     pub unpacked_size: u64,

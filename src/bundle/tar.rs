@@ -25,7 +25,10 @@ pub fn padding(size: u64) -> u64 {
 }
 
 /// Appends the header blocks of `entry` to `out`.
-pub fn write_header(entry: &Entry, out: &mut Vec<u8>) {
+///
+/// `linked_mode` is the mode of the file that a hard link names, and unused for what is no hard link:
+/// container tools give a file the mode of the last header that names it, where GNU tar keeps the first.
+pub fn write_header(entry: &Entry, linked_mode: u16, out: &mut Vec<u8>) {
     let mut path = entry.path.as_str().to_owned();
     if matches!(entry.node, Node::Directory) {
         path.push('/');
@@ -34,7 +37,7 @@ pub fn write_header(entry: &Entry, out: &mut Vec<u8>) {
         Node::Directory => (b'5', 0o755, 0, ""),
         Node::File { mode, size, .. } => (b'0', *mode, *size, ""),
         Node::Symlink { target } => (b'2', 0o777, 0, target.as_str()),
-        Node::HardLink { target } => (b'1', 0o644, 0, target.as_str()),
+        Node::HardLink { target } => (b'1', linked_mode, 0, target.as_str()),
     };
     let split = split_path(&path);
     let mut records = Vec::new();
@@ -71,7 +74,7 @@ pub fn header_len(entry: &Entry) -> u64 {
         return BLOCK;
     }
     let mut out = Vec::with_capacity(2048);
-    write_header(entry, &mut out);
+    write_header(entry, 0, &mut out);
     out.len() as u64
 }
 
@@ -132,7 +135,7 @@ mod tests {
 
     fn headers(path: &str, node: Node) -> Vec<u8> {
         let mut out = Vec::new();
-        write_header(&Entry { path: BundlePath::new(path).unwrap(), node }, &mut out);
+        write_header(&Entry { path: BundlePath::new(path).unwrap(), node }, 0o755, &mut out);
         assert_eq!(out.len() % 512, 0);
         out
     }
@@ -162,5 +165,7 @@ mod tests {
         let link = "t/".repeat(80) + "x";
         assert_eq!(read_back(&headers("l", Node::Symlink { target: link.clone() })).1, link);
         assert_eq!(read_back(&headers("big", file(9 << 30))).2, 9 << 30);
+        let linked = Node::HardLink { target: BundlePath::new("a").unwrap() };
+        assert_eq!(headers("b", linked)[100..108], *b"0000755\0");
     }
 }

@@ -63,6 +63,8 @@ pub enum Command {
     Inspect(Inspect),
     /// Show what differs between two bundles
     Diff(Diff),
+    /// Write a bundle's tree into a folder, every file checked
+    Unpack(Unpack),
     /// Hash bundles in out/ again and name what is wrong
     Verify(Verify),
     /// Remove old bundles and unused blobs from out/
@@ -155,6 +157,17 @@ pub struct Diff {
     /// Names and sizes only, no text
     #[arg(long)]
     pub stat: bool,
+}
+
+/// `windlass unpack`
+#[derive(Debug, Args)]
+pub struct Unpack {
+    /// `role:version`, `role` (its newest) or `sha256:...`
+    #[arg(value_name = "REF")]
+    pub reference: String,
+    /// A folder that is empty or not there yet
+    #[arg(value_name = "DIR")]
+    pub into: Utf8PathBuf,
 }
 
 /// `windlass verify`

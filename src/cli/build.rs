@@ -9,7 +9,7 @@ use super::args::Build;
 use super::context::Context;
 use super::error::{Failure, exit};
 use super::rows;
-use crate::build::{Options, Outcome, build};
+use crate::build::{Options, Outcome, Stage, build};
 use crate::recipe::Project;
 use crate::report::BuildProgress;
 
@@ -41,6 +41,9 @@ pub(super) fn run(context: &Context, args: &Build) -> Result<u8, Failure> {
     let seconds = started.elapsed().as_secs_f64();
     context.result(|| json(&outcome, started), || rows::built_table(&outcome.bundles))?;
     context.remark(&summary(&outcome, seconds));
+    if context.common.verbose > 0 {
+        context.remark(&stages(&outcome));
+    }
     Ok(exit::DONE)
 }
 
@@ -64,6 +67,17 @@ fn json(outcome: &Outcome, started: Instant) -> Value {
         "warnings": outcome.warnings,
         "duration_ms": u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     })
+}
+
+/// Each stage's share of the CPU time.
+fn stages(outcome: &Outcome) -> String {
+    let total: f64 = outcome.stages.iter().map(std::time::Duration::as_secs_f64).sum();
+    let share = |((_, name), spent): (&(Stage, &str), &std::time::Duration)| {
+        let percent = 100.0 * spent.as_secs_f64() / total.max(f64::MIN_POSITIVE);
+        format!("  {name:15} {:6.2} s {percent:3.0} %", spent.as_secs_f64())
+    };
+    let lines: Vec<String> = Stage::ALL.iter().zip(&outcome.stages).map(share).collect();
+    format!("CPU time {total:.2} s\n{}", lines.join("\n"))
 }
 
 fn summary(outcome: &Outcome, seconds: f64) -> String {

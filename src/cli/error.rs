@@ -160,6 +160,9 @@ impl From<SetError> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
+        if let StoreError::Cancelled(cancelled) = error {
+            return cancelled.into();
+        }
         let (exit, kind) =
             if error.is_refusal() { (exit::INVALID, "store") } else { (exit::FAILED, "store") };
         Self::of(exit, kind, &error, error.help())

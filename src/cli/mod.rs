@@ -15,6 +15,7 @@ mod rows;
 mod run;
 mod set;
 mod signals;
+mod unpack;
 mod verify;
 
 pub use args::Arguments;

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::args::{Arguments, Command, Format};
 use super::context::Context;
 use super::error::{Failure, exit};
-use super::{build, completions, demo, diff, gc, inspect, lock, ls, set, signals, verify};
+use super::{build, completions, demo, diff, gc, inspect, lock, ls, set, signals, unpack, verify};
 use crate::model::Cancel;
 
 /// Runs the command line and returns its exit code.
@@ -30,6 +30,7 @@ pub fn main() -> ExitCode {
         Command::Ls(args) => ls::run(&context, args),
         Command::Inspect(args) => inspect::run(&context, args),
         Command::Diff(args) => diff::run(&context, args),
+        Command::Unpack(args) => unpack::run(&context, args),
         Command::Verify(args) => verify::run(&context, args),
         Command::Gc(args) => gc::run(&context, args),
         Command::Demo(args) => demo::run(&context, args),

@@ -46,13 +46,10 @@ impl LoadError {
         match self {
             Self::NoProject { .. } => vec![
                 "run windlass in the project's folder".to_owned(),
-                "or start a new project there with `windlass init`".to_owned(),
+                "or start a project there: a windlass.toml with `schema = 1` and `name = \"...\"`".to_owned(),
             ],
             Self::NoRecipes { .. } => {
-                vec![
-                    "write one file for each role: recipes/<role>.toml; `windlass init` makes a first"
-                        .to_owned(),
-                ]
+                vec!["write one file for each role: recipes/<role>.toml".to_owned()]
             }
             Self::Read { .. } | Self::Invalid(_) => Vec::new(),
         }

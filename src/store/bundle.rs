@@ -1,11 +1,12 @@
 //! Reading a bundle out of the store.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
 use super::{Store, StoreError, Tagged};
 use crate::bundle::manifest::MAX_MANIFEST;
-use crate::bundle::{Entry, Frame, Layer, Manifest, Node, RECORD_PATH, Record, Toc, frame};
+use crate::bundle::{Entry, Frame, Layer, Manifest, Node, RECORD_PATH, Record, Toc, frame, layout};
 use crate::fs::IoResultExt as _;
 use crate::model::{Digest, Reference};
 
@@ -111,22 +112,47 @@ impl LayerReader {
 
     /// Reads a frame as it is.
     pub fn read_packed(&self, frame: &Frame) -> Result<Vec<u8>, StoreError> {
-        let size = usize::try_from(frame.size).map_err(|_| self.damaged("a frame is too large"))?;
-        if frame.size > 2 * crate::bundle::layout::PIECE {
+        let mut packed = Vec::new();
+        self.read_packed_into(frame, &mut packed)?;
+        Ok(packed)
+    }
+
+    fn read_packed_into(&self, frame: &Frame, packed: &mut Vec<u8>) -> Result<(), StoreError> {
+        if frame.size > 2 * layout::PIECE {
             return Err(self.damaged("a frame is too large"));
         }
-        let mut packed = vec![0; size];
+        packed.resize(usize::try_from(frame.size).unwrap_or(0), 0);
         self.file
-            .read_exact_at(&mut packed, frame.offset)
-            .map_err(|error| self.damaged(&format!("a frame cannot be read: {error}")))?;
-        Ok(packed)
+            .read_exact_at(packed, frame.offset)
+            .map_err(|error| self.damaged(&format!("a frame cannot be read: {error}")))
+    }
+
+    fn unpack_frame(&self, frame: &Frame, packed: &[u8], out: &mut Vec<u8>) -> Result<(), StoreError> {
+        frame::decompress(packed, frame.tar_size, out).map_err(|error| {
+            self.damaged(&format!("the frame at byte {} cannot be unpacked: {error}", frame.offset))
+        })
     }
 
     /// Reads and unpacks a frame into `out`, which is cleared first.
     pub fn read_frame(&self, frame: &Frame, out: &mut Vec<u8>) -> Result<(), StoreError> {
-        let packed = self.read_packed(frame)?;
-        frame::decompress(&packed, frame.tar_size, out).map_err(|error| {
-            self.damaged(&format!("the frame at byte {} cannot be unpacked: {error}", frame.offset))
+        self.unpack_frame(frame, &self.read_packed(frame)?, out)
+    }
+
+    /// Unpacks a frame into a buffer that the thread uses again and again, and hands it over.
+    ///
+    /// Touching fresh memory for every frame would cost more than unpacking it.
+    pub fn with_frame<T>(
+        &self,
+        frame: &Frame,
+        visit: impl FnOnce(&[u8]) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        thread_local! {
+            static BUFFERS: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+        }
+        BUFFERS.with_borrow_mut(|(packed, raw)| {
+            self.read_packed_into(frame, packed)?;
+            self.unpack_frame(frame, packed, raw)?;
+            visit(raw)
         })
     }
 

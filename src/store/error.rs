@@ -4,7 +4,7 @@ use camino::Utf8PathBuf;
 
 use crate::bundle::{ManifestError, RecordError, TocError};
 use crate::fs::IoError;
-use crate::model::{Digest, Reference, Role};
+use crate::model::{Cancelled, Digest, Reference, Role};
 
 /// Why the store cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +72,12 @@ pub enum StoreError {
         /// Why.
         source: TocError,
     },
+    /// A folder to unpack into has something in it.
+    #[error("{0} is not empty")]
+    NotEmpty(Utf8PathBuf),
+    /// The work was asked to stop.
+    #[error(transparent)]
+    Cancelled(Cancelled),
     /// Another content has that name already.
     #[error(
         "`{role}:{version}` is in the store already with another content ({found}; this build made {made})"
@@ -112,6 +118,8 @@ impl StoreError {
                 "`windlass verify` names everything that is wrong".to_owned(),
                 "`windlass build` makes missing blobs again".to_owned(),
             ],
+            Self::NotEmpty(_) => vec!["name a folder that is empty or not there yet".to_owned()],
+            Self::Cancelled(_) => Vec::new(),
             Self::Taken { .. } => vec![
                 "a version never changes its content: raise the version in the recipe".to_owned(),
                 "or end it in `-{{ build }}`, which counts by itself".to_owned(),
@@ -127,10 +135,12 @@ impl StoreError {
             | Self::Manifest { digest, .. }
             | Self::Toc { digest, .. } => Some(*digest),
             Self::Io(_)
+            | Self::Cancelled(_)
             | Self::Absent(_)
             | Self::Json { .. }
             | Self::Layout { .. }
             | Self::NoBundle { .. }
+            | Self::NotEmpty(_)
             | Self::Taken { .. } => None,
         }
     }
@@ -138,8 +148,9 @@ impl StoreError {
     /// Whether what was given is at fault, rather than the machine.
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::NoBundle { .. } | Self::Taken { .. } | Self::Absent(_) => true,
+            Self::NoBundle { .. } | Self::NotEmpty(_) | Self::Taken { .. } | Self::Absent(_) => true,
             Self::Io(_)
+            | Self::Cancelled(_)
             | Self::Json { .. }
             | Self::Layout { .. }
             | Self::NoBlob { .. }

@@ -7,7 +7,6 @@
 //!   cache/artifacts.json        digests of artifacts by path, size, times and inode
 //!   cache/layers/<options>/<artifact>.json   the layer that an artifact makes with these options
 //!   cache/bundles/<inputs>.json the manifest that these layers and this record make
-//!   rollouts/                   journals of rollouts
 //! ```
 //!
 //! # Locks
@@ -28,6 +27,7 @@ mod gc;
 mod index;
 mod layers;
 mod layout;
+mod unpack;
 mod verify;
 
 pub use artifacts::{ArtifactCache, Stamp};
@@ -37,4 +37,5 @@ pub use gc::{Garbage, GcPlan};
 pub use index::{Index, Tagged};
 pub use layers::{BundleRecord, LayerRecord};
 pub use layout::Store;
+pub use unpack::Unpacked;
 pub use verify::{Problem, VerifyProgress, verify};

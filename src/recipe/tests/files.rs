@@ -21,11 +21,11 @@ fn failure(files: &[(&str, &[u8])]) -> String {
 
 #[test]
 fn no_project() {
-    assert_snapshot!(failure(&[]), @"
+    assert_snapshot!(failure(&[]), @r#"
     no windlass.toml in /project
     help: run windlass in the project's folder
-    help: or start a new project there with `windlass init`
-    ");
+    help: or start a project there: a windlass.toml with `schema = 1` and `name = "..."`
+    "#);
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn no_recipes() {
     let toml = ("windlass.toml", WINDLASS_TOML.as_bytes());
     assert_snapshot!(failure(&[toml]), @"
     no recipes in /project/recipes
-    help: write one file for each role: recipes/<role>.toml; `windlass init` makes a first
+    help: write one file for each role: recipes/<role>.toml
     ");
     assert_eq!(
         failure(&[toml]),
