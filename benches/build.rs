@@ -70,7 +70,10 @@ impl Bench {
         write(&project.join("windlass.toml"), "schema = 1\nname = \"bench\"\n");
         let mut recipe = "schema = 1\nversion = \"1-{{ build }}\"\n".to_owned();
         for (number, archive) in archives.iter().enumerate() {
-            recipe += &format!("[[unpack]]\nartifact = \"{archive}\"\ninto = \"a{number}\"\n");
+            recipe.push_str("[[unpack]]\n");
+            for (key, value) in [("artifact", archive.clone()), ("into", format!("a{number}"))] {
+                recipe.extend([key, " = \"", &value, "\"\n"]);
+            }
         }
         recipe += "[[conf]]\nfrom = \"app\"\ninto = \"conf\"\n";
         write(&project.join("recipes/app.toml"), &recipe);
@@ -300,7 +303,7 @@ fn make_sets(install: &Path) {
         while bytes.len() < size {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let noise = state.to_be_bytes();
-            bytes.extend_from_slice(if state % 11 == 0 { b"META-INF" } else { &noise });
+            bytes.extend_from_slice(if state.is_multiple_of(11) { b"META-INF" } else { &noise });
         }
         fs::write(jars.join(format!("library-{number}.jar")), bytes).expect("file");
     }

@@ -25,7 +25,11 @@ fn inputs() -> Project {
     let project = Project::new();
     let members: Vec<_> = (0..3000)
         .map(|n: u64| {
-            file(&format!("d{}/f{n}", n * 7 % 100), if n % 5 == 0 { 0o755 } else { 0o644 }, noise(n, 3000))
+            file(
+                &format!("d{}/f{n}", n * 7 % 100),
+                if n.is_multiple_of(5) { 0o755 } else { 0o644 },
+                noise(n, 3000),
+            )
         })
         .collect();
     project.artifact("small-files.tgz", &members);

@@ -139,7 +139,7 @@ fn make(piece: &Piece, collected: &[Collected], shared: &Shared, keeper: &Keeper
             let level = layout::run_level(shared.level, entries.len(), *size);
             shared
                 .stages
-                .time(Stage::Compress, || frame::compress(&raw, level, &mut packed))
+                .time(Stage::Compress, || frame::compress_run(&raw, level, &mut packed))
                 .map_err(WorkError::Compress)?;
         }
         Piece::Data { entry, range } => {

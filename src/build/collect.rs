@@ -210,7 +210,7 @@ impl Collector {
             let mut packed = shared.buffers.take();
             let made = shared
                 .stages
-                .time(Stage::Compress, || frame::compress(&piece, shared.level, &mut packed))
+                .time(Stage::Compress, || frame::compress_data(&piece, shared.level, &mut packed))
                 .map_err(WorkError::Compress)
                 .and_then(|()| Ok(keeper.keep_frame(&packed)?));
             shared.buffers.give(packed);

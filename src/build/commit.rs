@@ -68,16 +68,22 @@ impl Commit<'_> {
             built.push(describe(ready, version, unchanged));
         }
         let (lock, locked) = self.add_to_lock(artifacts)?;
+        // And what needs room on the disk takes it before.
+        let mut small = BTreeMap::new();
+        for composed in bundles.iter().filter_map(|ready| ready.composed.as_ref()) {
+            for bytes in [&composed.config, &composed.manifest] {
+                small.extend(self.store.stage_blob(bytes)?);
+            }
+        }
         let Made { blobs, records } = made;
-        let new_blobs = !blobs.is_empty() || bundles.iter().any(|ready| ready.composed.is_some());
+        let new_blobs = !blobs.is_empty() || !small.is_empty();
         for (digest, staged) in blobs {
             let staged = Arc::into_inner(staged)
                 .ok_or_else(|| BuildError::Internal("a layer is still being written".to_owned()))?;
             self.store.publish(staged, &digest)?;
         }
-        for composed in bundles.iter().filter_map(|ready| ready.composed.as_ref()) {
-            self.store.add_blob(&composed.config)?;
-            self.store.add_blob(&composed.manifest)?;
+        for (digest, staged) in small {
+            self.store.publish(staged, &digest)?;
         }
         if new_blobs {
             self.store.sync_blobs()?;

@@ -68,7 +68,7 @@ impl Staged {
     /// Gives the synced file its name, replacing what has it. The directory is not synced.
     pub fn publish(mut self, path: &Utf8Path) -> Result<(), IoError> {
         if let Some(temporary) = self.temporary.take() {
-            return std::fs::rename(&temporary, path).at("rename a file to", path);
+            return rename_or_remove(&temporary, path);
         }
         // linkat does not replace: link beside it, then rename over it.
         match self.link(path) {
@@ -76,7 +76,7 @@ impl Staged {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let beside = temporary_name(path.parent().unwrap_or(Utf8Path::new(".")));
                 self.link(&beside).at("create", &beside)?;
-                std::fs::rename(&beside, path).at("rename a file to", path)
+                rename_or_remove(&beside, path)
             }
             Err(error) => Err(error).at("create", path),
         }
@@ -86,6 +86,16 @@ impl Staged {
         let fd = format!("/proc/self/fd/{}", self.file.as_fd().as_raw_fd());
         Ok(rustix::fs::linkat(CWD, fd, CWD, path.as_std_path(), AtFlags::SYMLINK_FOLLOW)?)
     }
+}
+
+/// Renames a temporary file; one that cannot be is gone.
+fn rename_or_remove(temporary: &Utf8Path, path: &Utf8Path) -> Result<(), IoError> {
+    let renamed = std::fs::rename(temporary, path).at("rename a file to", path);
+    if renamed.is_err() {
+        // The failure to tell is the first; the next run clears leftovers.
+        let _ = std::fs::remove_file(temporary);
+    }
+    renamed
 }
 
 impl Drop for Staged {

@@ -162,9 +162,7 @@ fn token(rest: &[u8]) -> Hit {
         let after = rest.strip_prefix(shape.start.as_bytes())?;
         let length = after.iter().take_while(|byte| (shape.alphabet)(**byte)).count();
         let fits = (shape.min..=shape.max).contains(&length);
-        // Vendors' documentation uses keys that end so.
-        let example = after[..length].ends_with(b"EXAMPLE");
-        (fits && !example).then_some((shape.what, shape.start.len(), shape.start.len() + length))
+        fits.then_some((shape.what, shape.start.len(), shape.start.len() + length))
     })
 }
 
@@ -192,24 +190,35 @@ fn private_key(rest: &[u8]) -> Hit {
     };
     let head = b"-----BEGIN ".len() + label.len() + 5;
     let body = rest.get(head..)?;
-    let end = find_bytes(body, b"-----END").unwrap_or(body.len());
-    has_key(&body[..end]).then_some((what, head, head + end))
+    let end = find_bytes(body, b"-----END");
+    // A block that is closed holds a key unless it is empty or a template; a mere mention is not closed.
+    let least = if end.is_some() { 1 } else { 32 };
+    let end = end.unwrap_or(body.len());
+    (key_bytes(&body[..end]) >= least).then_some((what, head, head + end))
 }
 
-/// Whether a key's body holds a key: not a template, a placeholder or nothing.
-fn has_key(body: &[u8]) -> bool {
+/// Bytes of a key's body that are neither template, placeholder nor white space.
+fn key_bytes(body: &[u8]) -> usize {
     let mut bytes = 0;
     let mut rest = body;
     while let Some((byte, after)) = rest.split_first() {
-        if rest.starts_with(b"{{") {
-            let Some(end) = find_bytes(rest, b"}}") else { return bytes >= 32 };
-            rest = &rest[end + 2..];
+        // A template, or a placeholder such as `<your key>`.
+        let close = if rest.starts_with(b"{{") {
+            Some(&b"}}"[..])
+        } else if *byte == b'<' {
+            Some(&b">"[..])
+        } else {
+            None
+        };
+        if let Some(close) = close {
+            let Some(end) = find_bytes(rest, close) else { break };
+            rest = &rest[end + close.len()..];
             continue;
         }
         bytes += usize::from(base64(*byte));
         rest = after;
     }
-    bytes >= 32
+    bytes
 }
 
 fn find_bytes(haystack: &[u8], needle: &[u8]) -> Option<usize> {

@@ -1,7 +1,7 @@
 //! The store's folder: opening it, its blobs and its index.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -124,13 +124,16 @@ impl Store {
         }
     }
 
-    /// Stores a small blob; one that is there already is left alone.
-    pub fn add_blob(&self, bytes: &[u8]) -> Result<Digest, IoError> {
+    /// Brings a small blob to the disk, still without a name; `None` if it is there already.
+    pub fn stage_blob(&self, bytes: &[u8]) -> Result<Option<(Digest, Staged)>, IoError> {
         let digest = Digest::of(bytes);
-        if !self.has_blob(&digest, bytes.len() as u64) {
-            replace(&self.blob_path(&digest), bytes)?;
+        if self.has_blob(&digest, bytes.len() as u64) {
+            return Ok(None);
         }
-        Ok(digest)
+        let staged = Staged::new_in(&self.blobs())?;
+        staged.file().write_all(bytes).at("write", &self.blob_path(&digest))?;
+        staged.sync()?;
+        Ok(Some((digest, staged)))
     }
 
     /// Publishes a finished, synced blob; [`Store::sync_blobs`] makes the name durable.

@@ -330,7 +330,11 @@ pub(crate) fn jdk(megabytes: usize) -> Vec<Member> {
         file("jdk-11/release", 0o600, "JAVA_VERSION=11\n"),
     ];
     members.extend((0..200).map(|n| {
-        file(&format!("jdk-11/legal/module-{}/file {n}.txt", n % 7), 0o644, noise(n, 37 * n as usize))
+        file(
+            &format!("jdk-11/legal/module-{}/file {n}.txt", n % 7),
+            0o644,
+            noise(n, usize::try_from(37 * n).unwrap()),
+        )
     }));
     members
 }

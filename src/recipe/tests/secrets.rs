@@ -28,6 +28,9 @@ fn samples() -> Vec<(&'static str, String)> {
     for kind in ["", "RSA ", "EC ", "DSA "] {
         list.push(("a private key", pem(&format!("{kind}PRIVATE KEY"), &long)));
     }
+    list.push(("a private key", pem("PRIVATE KEY", "MIIE...")));
+    // The best-known example: whoever has it in conf meant to put a key there.
+    list.push(("an AWS access key", "AKIAIOSFODNN7EXAMPLE".to_owned()));
     list.push(("an OpenSSH private key", pem("OPENSSH PRIVATE KEY", &long)));
     list.push(("an encrypted private key", pem("ENCRYPTED PRIVATE KEY", &long)));
     list.push(("a PGP private key", pem("PGP PRIVATE KEY BLOCK", &long)));
@@ -61,7 +64,6 @@ fn leaves_the_rest_alone() {
         "-----BEGIN CERTIFICATE-----\nMIIBszCCAVmgAwIBAgIUJ0cH8Yx0aB1cD2eF3gH4iJ5kL6mN\n-----END CERTIFICATE-----",
         "-----BEGIN PUBLIC KEY-----\nMIIBszCCAVmgAwIBAgIUJ0cH8Yx0aB1cD2eF3gH4iJ5kL6mN\n-----END PUBLIC KEY-----",
         "-----BEGIN PRIVATE KEY-----\n<your key>\n-----END PRIVATE KEY-----",
-        "AKIAIOSFODNN7EXAMPLE",
         "an AKIA key, ghp_ token, eyJ.eyJ.x, xoxb-, sk_live_",
         "xAKIAZ9Y8X7W6V5U4T3S2 AKIAZ9Y8X7W6V5U4T3S2QQ",
         "-----",

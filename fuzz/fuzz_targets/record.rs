@@ -1,0 +1,12 @@
+//! A bundle's own record.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use windlass::bundle::Record;
+
+fuzz_target!(|input: &[u8]| {
+    let Ok(record) = Record::parse(input) else { return };
+    let bytes = record.to_bytes().expect("what was read can be written");
+    assert_eq!(Record::parse(&bytes).expect("and read").to_bytes().expect("again"), bytes);
+});
