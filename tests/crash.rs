@@ -241,7 +241,7 @@ fn interrupted_once_and_twice() {
 
     // One who waits for the store's lock cannot look at the first; the second ends it where it is.
     let out = Utf8PathBuf::from_path_buf(bench.project.path("out")).unwrap();
-    let held = DirLock::wait(&out, LockKind::Exclusive).unwrap();
+    let held = DirLock::wait(&out, LockKind::Exclusive, &windlass::model::Cancel::new()).unwrap();
     let mut child = bench.spawn(&["build"]);
     while child.try_wait().unwrap().is_none() {
         // The first may come before it is listened for, which ends it as well.

@@ -93,7 +93,7 @@ pub fn build(
         .build()
         .map_err(|source| BuildError::Threads { jobs: options.jobs, source })?;
     let plans = plan(project, folder, roles, options)?;
-    let store = Store::create(&folder.join("out"))?;
+    let store = Store::create(&folder.join("out"), cancel)?;
     let _in_use = store.lock(LockKind::Shared)?;
     let build = Build { folder, store, lock, options, cancel, observer, started };
     pool.install(|| build.run(&plans))

@@ -37,7 +37,7 @@ pub fn relock(
     cancel: &Cancel,
     progress: &(dyn Fn(&BundlePath, u64) + Sync),
 ) -> Result<Relocked, BuildError> {
-    let store = Store::create(&folder.join("out"))?;
+    let store = Store::create(&folder.join("out"), cancel)?;
     let _in_use = store.lock(LockKind::Shared)?;
     let cache = Mutex::new(ArtifactCache::load(&store));
     let unpacks = project.recipes.values().flat_map(|spec| &spec.unpack);

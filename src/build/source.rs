@@ -16,8 +16,7 @@ use crate::recipe::{self, Conf, Diagnostic, Diagnostics, TemplateNames, Unpack};
 #[derive(Serialize)]
 struct Options<'a> {
     format: u64,
-    piece: u64,
-    large: u64,
+    revision: u32,
     zstd: u32,
     level: i32,
     #[serde(flatten)]
@@ -43,8 +42,7 @@ enum What<'a> {
 fn options_digest(level: i32, what: What<'_>) -> Result<Digest, BuildError> {
     let options = Options {
         format: TOC_FORMAT,
-        piece: layout::PIECE,
-        large: layout::LARGE,
+        revision: layout::REVISION,
         zstd: zstd::zstd_safe::version_number(),
         level,
         what,

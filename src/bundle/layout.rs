@@ -16,6 +16,10 @@ use std::ops::Range;
 
 use super::{Entry, Node, tar};
 
+/// Raised whenever the same files would make other bytes: cuts, headers, levels, tables. Layers that were
+/// built before are then built again.
+pub const REVISION: u32 = 1;
+
 /// The most bytes of tar stream in one piece.
 pub const PIECE: u64 = 4 << 20;
 

@@ -18,7 +18,10 @@ const MAX_LINKS: usize = 40;
 
 /// A bundle's tree: each path, the layer it comes from, and what stands there.
 #[derive(Debug, Default)]
-pub struct Tree<'a>(BTreeMap<&'a str, (usize, &'a Entry)>);
+pub struct Tree<'a> {
+    paths: BTreeMap<&'a str, (usize, &'a Entry)>,
+    layers: Vec<&'a [Entry]>,
+}
 
 /// Why layers do not make a tree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +78,7 @@ impl<'a> Tree<'a> {
     pub fn new(layers: impl IntoIterator<Item = &'a [Entry]>) -> Result<Self, TreeError> {
         let mut tree = Self::default();
         for (layer, entries) in layers.into_iter().enumerate() {
+            tree.layers.push(entries);
             for entry in entries {
                 tree.add(layer, entry)?;
             }
@@ -85,12 +89,19 @@ impl<'a> Tree<'a> {
 
     /// Every path in order, with its layer's index.
     pub fn entries(&self) -> impl Iterator<Item = (usize, &'a Entry)> + '_ {
-        self.0.values().copied()
+        self.paths.values().copied()
     }
 
     /// What stands at a path, with its layer's index.
     pub fn get(&self, path: &str) -> Option<(usize, &'a Entry)> {
-        self.0.get(path).copied()
+        self.paths.get(path).copied()
+    }
+
+    /// What a hard link of a layer is another name of, whatever covers that in later layers; or the entry.
+    pub fn content_of(&self, (layer, entry): (usize, &'a Entry)) -> &'a Entry {
+        let Node::HardLink { target } = &entry.node else { return entry };
+        let entries = self.layers.get(layer).copied().unwrap_or_default();
+        entries.binary_search_by(|other| other.path.cmp(target)).map_or(entry, |index| &entries[index])
     }
 
     /// Regular files and hard links, and the bytes of the files.
@@ -104,7 +115,7 @@ impl<'a> Tree<'a> {
 
     /// Fails if a layer that is not windlass's own has something where windlass keeps its record.
     pub fn check_reserved(&self) -> Result<(), TreeError> {
-        match self.0.range(OWN..).find(|(path, _)| **path == OWN || path.starts_with(".windlass/")) {
+        match self.paths.range(OWN..).find(|(path, _)| **path == OWN || path.starts_with(".windlass/")) {
             Some((path, (layer, _))) => Err(TreeError::Reserved { path: (*path).to_owned(), layer: *layer }),
             None => Ok(()),
         }
@@ -112,7 +123,7 @@ impl<'a> Tree<'a> {
 
     fn add(&mut self, layer: usize, entry: &'a Entry) -> Result<(), TreeError> {
         let path = entry.path.as_str();
-        if let Some((first, old)) = self.0.get(path) {
+        if let Some((first, old)) = self.paths.get(path) {
             let directories = [&old.node, &entry.node].map(|node| matches!(node, Node::Directory));
             if directories[0] != directories[1] {
                 return Err(TreeError::Conflict {
@@ -124,13 +135,13 @@ impl<'a> Tree<'a> {
                 });
             }
         }
-        self.0.insert(path, (layer, entry));
+        self.paths.insert(path, (layer, entry));
         Ok(())
     }
 
     /// What stands above a path is a directory.
     fn check_above(&self, path: &str, layer: usize, above: &str) -> Result<(), TreeError> {
-        match self.0.get(above) {
+        match self.paths.get(above) {
             None | Some((_, Entry { node: Node::Directory, .. })) => Ok(()),
             Some((link_layer, Entry { node: Node::Symlink { .. }, .. })) => Err(TreeError::ThroughLink {
                 path: path.to_owned(),
@@ -151,7 +162,7 @@ impl<'a> Tree<'a> {
     /// Everything above a path is a directory, and every link stays inside.
     fn check_links(&self) -> Result<(), TreeError> {
         let links: BTreeMap<&str, (usize, &str)> = self
-            .0
+            .paths
             .iter()
             .filter_map(|(path, (layer, entry))| match &entry.node {
                 Node::Symlink { target } => Some((*path, (*layer, target.as_str()))),
@@ -159,7 +170,7 @@ impl<'a> Tree<'a> {
             })
             .collect();
         let mut checked = "";
-        for (path, (layer, entry)) in &self.0 {
+        for (path, (layer, entry)) in &self.paths {
             // Layers hold every directory above what they hold, so that one step up is enough; and in path
             // order neighbours share their parent.
             let Some(above) = entry.path.ancestors().last().filter(|above| *above != checked) else {

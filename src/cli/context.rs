@@ -60,7 +60,7 @@ impl Context {
 
     /// The project's store, which must be there.
     pub(super) fn store(&self) -> Result<Store, Failure> {
-        Ok(Store::open(&self.folder()?.join("out"))?)
+        Ok(Store::open(&self.folder()?.join("out"), &self.cancel)?)
     }
 
     /// The roles that are named, in order and each once; all of `known` if none is.

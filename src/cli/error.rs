@@ -122,6 +122,9 @@ impl From<Cancelled> for Failure {
 
 impl From<IoError> for Failure {
     fn from(error: IoError) -> Self {
+        if error.source.kind() == std::io::ErrorKind::Interrupted {
+            return Cancelled.into();
+        }
         Self::of(exit::FAILED, "io", &error, error.help())
     }
 }
@@ -160,8 +163,10 @@ impl From<SetError> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        if let StoreError::Cancelled(cancelled) = error {
-            return cancelled.into();
+        match error {
+            StoreError::Cancelled(cancelled) => return cancelled.into(),
+            StoreError::Io(error) => return error.into(),
+            _ => {}
         }
         let (exit, kind) =
             if error.is_refusal() { (exit::INVALID, "store") } else { (exit::FAILED, "store") };

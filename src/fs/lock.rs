@@ -4,11 +4,14 @@
 //! the holder dies, however it dies.
 
 use std::fs::File;
+use std::io;
+use std::time::Duration;
 
 use camino::Utf8Path;
 use rustix::fs::FlockOperation;
 
 use super::{IoError, IoResultExt};
+use crate::model::Cancel;
 
 /// Whether others may hold the lock at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +22,9 @@ pub enum LockKind {
     Exclusive,
 }
 
+/// Between two attempts; holders are other builds, which take seconds.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// A held lock; dropping it lets go.
 #[derive(Debug)]
 pub struct DirLock {
@@ -26,20 +32,17 @@ pub struct DirLock {
 }
 
 impl DirLock {
-    /// Waits until the directory's lock can be had.
-    pub fn wait(dir: &Utf8Path, kind: LockKind) -> Result<Self, IoError> {
-        let file = File::open(dir).at("open", dir)?;
-        let operation = match kind {
-            LockKind::Shared => FlockOperation::LockShared,
-            LockKind::Exclusive => FlockOperation::LockExclusive,
-        };
+    /// Waits until the directory's lock can be had, or the work is asked to stop.
+    pub fn wait(dir: &Utf8Path, kind: LockKind, cancel: &Cancel) -> Result<Self, IoError> {
         loop {
-            match rustix::fs::flock(&file, operation) {
-                Err(rustix::io::Errno::INTR) => {}
-                other => break other.at("lock", dir)?,
+            if let Some(lock) = Self::attempt(dir, kind)? {
+                return Ok(lock);
             }
+            if cancel.is_set() {
+                return Err(io::Error::from(io::ErrorKind::Interrupted)).at("lock", dir);
+            }
+            std::thread::sleep(PAUSE);
         }
-        Ok(Self { _dir: file })
     }
 
     /// Takes the lock if nobody holds it; `None` if somebody does.

@@ -167,7 +167,8 @@ mod tests {
     #[test]
     fn a_lock_excludes() {
         let (_keep, dir) = folder();
-        let held = DirLockTest::wait(&dir, super::super::LockKind::Exclusive).unwrap();
+        let held =
+            DirLockTest::wait(&dir, super::super::LockKind::Exclusive, &crate::model::Cancel::new()).unwrap();
         assert!(DirLockTest::attempt(&dir, super::super::LockKind::Shared).unwrap().is_none());
         drop(held);
         assert!(DirLockTest::attempt(&dir, super::super::LockKind::Shared).unwrap().is_some());

@@ -66,7 +66,7 @@ impl<'a> TreeDiff<'a> {
             match (from.get(path), to.get(path)) {
                 (Some(old), None) if !is_directory(old.1) => diff.removed.push(old),
                 (None, Some(new)) if !is_directory(new.1) => diff.added.push(new),
-                (Some(old), Some(new)) => match compare(from, old.1, to, new.1) {
+                (Some(old), Some(new)) => match compare(from, old, to, new) {
                     Some(what) => diff.changed.push(Change { from: old, to: new, what }),
                     None if is_directory(old.1) => {}
                     None => diff.unchanged += 1,
@@ -82,16 +82,14 @@ fn is_directory(entry: &Entry) -> bool {
     matches!(entry.node, Node::Directory)
 }
 
-/// A hard link stands for the file it is another name of.
-fn resolve<'a>(tree: &Tree<'a>, entry: &'a Entry) -> &'a Node {
-    match &entry.node {
-        Node::HardLink { target } => tree.get(target.as_str()).map_or(&entry.node, |(_, entry)| &entry.node),
-        node => node,
-    }
-}
-
-fn compare<'a>(from: &Tree<'a>, old: &'a Entry, to: &Tree<'a>, new: &'a Entry) -> Option<ContentChange> {
-    match (resolve(from, old), resolve(to, new)) {
+/// What differs; a hard link stands for the file it is another name of.
+fn compare<'a>(
+    from: &Tree<'a>,
+    old: (usize, &'a Entry),
+    to: &Tree<'a>,
+    new: (usize, &'a Entry),
+) -> Option<ContentChange> {
+    match (&from.content_of(old).node, &to.content_of(new).node) {
         (Node::File { mode: a, digest: x, .. }, Node::File { mode: b, digest: y, .. }) => {
             (x != y).then_some(ContentChange::Content).or((a != b).then_some(ContentChange::Mode))
         }

@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{Index, StoreError};
 use crate::fs::{DirLock, IoError, IoResultExt as _, LockKind, Staged, clear_leftovers, replace, sync_dir};
-use crate::model::Digest;
+use crate::model::{Cancel, Digest};
 
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
@@ -15,14 +15,16 @@ const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 #[derive(Clone, Debug)]
 pub struct Store {
     root: Utf8PathBuf,
+    /// Ends waiting for locks.
+    cancel: Cancel,
 }
 
 impl Store {
     /// Opens the store at `root` for writing, making it if it is not there.
     ///
     /// If nobody else is at work there, what killed runs left goes. Waits for gc to end.
-    pub fn create(root: &Utf8Path) -> Result<Self, StoreError> {
-        let store = Self { root: root.to_owned() };
+    pub fn create(root: &Utf8Path, cancel: &Cancel) -> Result<Self, StoreError> {
+        let store = Self { root: root.to_owned(), cancel: cancel.clone() };
         for dir in [store.blobs(), store.cache().join("layers"), store.cache().join("bundles")] {
             std::fs::create_dir_all(&dir).at("create", &dir)?;
         }
@@ -43,8 +45,8 @@ impl Store {
     }
 
     /// Opens the store at `root`.
-    pub fn open(root: &Utf8Path) -> Result<Self, StoreError> {
-        let store = Self { root: root.to_owned() };
+    pub fn open(root: &Utf8Path, cancel: &Cancel) -> Result<Self, StoreError> {
+        let store = Self { root: root.to_owned(), cancel: cancel.clone() };
         if !store.layout_file().exists() {
             return Err(StoreError::Absent(root.to_owned()));
         }
@@ -148,12 +150,12 @@ impl Store {
 
     /// Held by whoever relies on what is in the store; [`LockKind::Exclusive`] by gc.
     pub fn lock(&self, kind: LockKind) -> Result<DirLock, IoError> {
-        DirLock::wait(&self.root, kind)
+        DirLock::wait(&self.root, kind, &self.cancel)
     }
 
     /// Held from reading the index to replacing it.
     pub fn lock_index(&self) -> Result<DirLock, IoError> {
-        DirLock::wait(&self.root.join("blobs"), LockKind::Exclusive)
+        DirLock::wait(&self.root.join("blobs"), LockKind::Exclusive, &self.cancel)
     }
 
     /// The index; an empty one where there is none yet.
