@@ -8,6 +8,8 @@
 //! | [`cli`] | arguments, one file per command, errors to text and exit codes |
 //! | [`report`] | progress, tables, diffs: what a person reads |
 //! | [`build`] | the parallel engine: recipe to bundle in the store |
+//! | [`inventory`] | cluster.toml, host lists, rollout policy, selection of nodes |
+//! | [`transport`] | nodes, reached: SSH, this machine, jump hosts, known hosts |
 //! | [`store`] | `out/`: OCI layout, caches, locks, gc |
 //! | [`bundle`] | the format: canonical tar, frames, table of contents, manifest |
 //! | [`archive`] | vendor archives as checked streams of entries |
@@ -20,7 +22,9 @@ pub mod build;
 pub mod bundle;
 pub mod cli;
 pub mod fs;
+pub mod inventory;
 pub mod model;
 pub mod recipe;
 pub mod report;
 pub mod store;
+pub mod transport;

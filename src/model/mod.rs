@@ -12,6 +12,6 @@ pub use cancel::{Cancel, Cancelled};
 pub use digest::{Digest, DigestError, Hasher};
 pub use near::nearest;
 pub use path::{BundlePath, PathError};
-pub use role::{NameError, Reference, ReferenceError, Role, Version};
+pub use role::{NameError, NodeName, Reference, ReferenceError, Role, Version};
 pub use size::{ByteSize, SizeError};
 pub use span::{DurationError, Span};

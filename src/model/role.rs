@@ -1,4 +1,4 @@
-//! Names of roles and versions, and references to bundles.
+//! Names of roles, versions and nodes, and references to bundles.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,6 +16,11 @@ pub struct Role(String);
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Version(String);
+
+/// A node's name: `[A-Za-z0-9]` first, then `[A-Za-z0-9_.-]`, at most 64 bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct NodeName(String);
 
 /// Why a text is no name of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +93,14 @@ name!(
     128,
     |b: u8| b.is_ascii_alphanumeric() || b == b'_',
     |b: u8| b == b'.' || b == b'-'
+);
+name!(
+    NodeName,
+    "node",
+    "a letter or digit, then letters, digits, `_`, `.` and `-`, at most 64",
+    64,
+    |b: u8| b.is_ascii_alphanumeric(),
+    |b: u8| b == b'.' || b == b'-' || b == b'_'
 );
 
 /// How a person names a bundle: `role:version`, `role` (its newest) or `sha256:...`.

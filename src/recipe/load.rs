@@ -100,7 +100,7 @@ fn read(folder: &Utf8Path, name: &str) -> Result<Option<Arc<Source>>, LoadError>
     decode_utf8(name, &bytes).map(Some).map_err(|problems| LoadError::Invalid(*problems))
 }
 
-fn decode_utf8(name: &str, bytes: &[u8]) -> Result<Arc<Source>, Box<Diagnostics>> {
+pub(crate) fn decode_utf8(name: &str, bytes: &[u8]) -> Result<Arc<Source>, Box<Diagnostics>> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(Source::new(name, text)),
         Err(error) => {

@@ -11,34 +11,34 @@ use super::place::Place;
 use super::tree::{Entry, Node, Table, Value};
 
 /// Newest `schema` of windlass.toml, recipes and windlass.lock that this version reads.
-pub(super) const SCHEMA: i128 = 1;
+pub(crate) const SCHEMA: i128 = 1;
 
 /// The problems found so far.
 #[derive(Debug, Default)]
-pub(super) struct Problems(RefCell<Vec<Diagnostic>>);
+pub(crate) struct Problems(RefCell<Vec<Diagnostic>>);
 
 impl Problems {
-    pub(super) fn add(&self, problem: Diagnostic) {
+    pub(crate) fn add(&self, problem: Diagnostic) {
         self.0.borrow_mut().push(problem);
     }
 
-    pub(super) fn extend(&self, problems: impl IntoIterator<Item = Diagnostic>) {
+    pub(crate) fn extend(&self, problems: impl IntoIterator<Item = Diagnostic>) {
         self.0.borrow_mut().extend(problems);
     }
 
     /// Fails with everything that was recorded, if anything was.
-    pub(super) fn finish(self) -> Result<(), Diagnostics> {
+    pub(crate) fn finish(self) -> Result<(), Diagnostics> {
         Diagnostics::new(self.0.into_inner()).map_or(Ok(()), Err)
     }
 
     /// The value of `result`, or `None` with its problem recorded at `place`.
-    pub(super) fn accept<T, E: std::fmt::Display>(&self, place: &Place, result: Result<T, E>) -> Option<T> {
+    pub(crate) fn accept<T, E: std::fmt::Display>(&self, place: &Place, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.add(place.problem(error.to_string()))).ok()
     }
 }
 
 /// A table of which the keys are known.
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     table: &'a Table,
     what: &'a str,
     keys: &'static [&'static str],
@@ -47,7 +47,7 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// Records every key of `table` that is not in `keys`. `what` names the table: ``"`[[unpack]]`"``.
-    pub(super) fn new(
+    pub(crate) fn new(
         table: &'a Table,
         what: &'a str,
         keys: &'static [&'static str],
@@ -65,21 +65,21 @@ impl<'a> Fields<'a> {
         Self { table, what, keys, problems }
     }
 
-    pub(super) fn place(&self) -> &'a Place {
+    pub(crate) fn place(&self) -> &'a Place {
         &self.table.place
     }
 
-    pub(super) fn entry(&self, key: &str) -> Option<&'a Entry> {
+    pub(crate) fn entry(&self, key: &str) -> Option<&'a Entry> {
         debug_assert!(self.keys.contains(&key), "{key} is read but not listed");
         self.table.entries.get(key)
     }
 
-    pub(super) fn node(&self, key: &str) -> Option<&'a Node> {
+    pub(crate) fn node(&self, key: &str) -> Option<&'a Node> {
         self.entry(key).map(|entry| &entry.node)
     }
 
     /// The value, or a problem that says `example`.
-    pub(super) fn require(&self, key: &str, example: &str) -> Option<&'a Node> {
+    pub(crate) fn require(&self, key: &str, example: &str) -> Option<&'a Node> {
         let node = self.node(key);
         if node.is_none() {
             let problem = self.table.place.problem(format!("{} has no `{key}`", self.what));
@@ -88,12 +88,12 @@ impl<'a> Fields<'a> {
         node
     }
 
-    pub(super) fn string(&self, key: &str) -> Option<(&'a str, &'a Node)> {
+    pub(crate) fn string(&self, key: &str) -> Option<(&'a str, &'a Node)> {
         let node = self.node(key)?;
         Some((node.string(key, self.problems)?, node))
     }
 
-    pub(super) fn boolean(&self, key: &str) -> Option<bool> {
+    pub(crate) fn boolean(&self, key: &str) -> Option<bool> {
         let node = self.node(key)?;
         match node.value {
             Value::Boolean(flag) => Some(flag),
@@ -102,12 +102,12 @@ impl<'a> Fields<'a> {
     }
 
     /// A whole number from `min` to `max`.
-    pub(super) fn integer(&self, key: &str, min: i128, max: i128) -> Option<i128> {
+    pub(crate) fn integer(&self, key: &str, min: i128, max: i128) -> Option<i128> {
         self.node(key)?.integer(key, min, max, self.problems)
     }
 
     /// The items of an array; none if it is missing.
-    pub(super) fn array(&self, key: &str) -> &'a [Node] {
+    pub(crate) fn array(&self, key: &str) -> &'a [Node] {
         match self.node(key).map(|node| (&node.value, node)) {
             None => &[],
             Some((Value::Array(items), _)) => items,
@@ -123,12 +123,12 @@ impl<'a> Fields<'a> {
     }
 
     /// A table below this one.
-    pub(super) fn table(&self, key: &str) -> Option<&'a Table> {
+    pub(crate) fn table(&self, key: &str) -> Option<&'a Table> {
         self.node(key)?.table(key, self.problems)
     }
 
     /// The tables of `[[key]]`.
-    pub(super) fn tables(&self, key: &str) -> Vec<&'a Table> {
+    pub(crate) fn tables(&self, key: &str) -> Vec<&'a Table> {
         if let Some(Node { value: Value::Table(table), .. }) = self.node(key) {
             let problem = table.place.problem(format!("`{key}` must be an array of tables"));
             self.problems.add(problem.help(format!("write [[{key}]], once for each")));
@@ -140,14 +140,14 @@ impl<'a> Fields<'a> {
 
 impl Node {
     /// Records that `key` holds something other than `expected`.
-    pub(super) fn wrong<T>(&self, key: &str, expected: &str, problems: &Problems) -> Option<T> {
+    pub(crate) fn wrong<T>(&self, key: &str, expected: &str, problems: &Problems) -> Option<T> {
         let found = self.value.kind();
         let problem = self.place.problem(format!("`{key}` must be {expected}, not {found}"));
         problems.add(problem.label(format!("this is {found}")));
         None
     }
 
-    pub(super) fn string(&self, key: &str, problems: &Problems) -> Option<&str> {
+    pub(crate) fn string(&self, key: &str, problems: &Problems) -> Option<&str> {
         match &self.value {
             Value::String(text) => Some(text),
             Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) => {
@@ -164,7 +164,7 @@ impl Node {
         }
     }
 
-    pub(super) fn integer(&self, key: &str, min: i128, max: i128, problems: &Problems) -> Option<i128> {
+    pub(crate) fn integer(&self, key: &str, min: i128, max: i128, problems: &Problems) -> Option<i128> {
         match self.value {
             Value::Integer(number) if (min..=max).contains(&number) => Some(number),
             Value::Integer(number) => {
@@ -176,7 +176,7 @@ impl Node {
         }
     }
 
-    pub(super) fn table(&self, key: &str, problems: &Problems) -> Option<&Table> {
+    pub(crate) fn table(&self, key: &str, problems: &Problems) -> Option<&Table> {
         match &self.value {
             Value::Table(table) => Some(table),
             _ => self.wrong(key, "a table", problems),
@@ -185,7 +185,7 @@ impl Node {
 }
 
 /// Checks that a file says `schema = 1`; false if it cannot be read further.
-pub(super) fn check_schema(table: &Table, what: &str, problems: &Problems) -> bool {
+pub(crate) fn check_schema(table: &Table, what: &str, problems: &Problems) -> bool {
     let Some(entry) = table.entries.get("schema") else {
         let problem = table.place.problem(format!("{what} has no `schema`"));
         problems.add(problem.help("start the file with: schema = 1"));

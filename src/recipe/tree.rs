@@ -14,14 +14,14 @@ use super::place::{Place, Source};
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub(super) value: Value,
-    pub(super) place: Place,
+pub(crate) struct Node {
+    pub(crate) value: Value,
+    pub(crate) place: Place,
 }
 
 /// What a value is.
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     String(String),
     Integer(i128),
     Float(f64),
@@ -33,20 +33,20 @@ pub(super) enum Value {
 
 /// Keys in byte order, and where the table starts.
 #[derive(Clone, Debug)]
-pub(super) struct Table {
-    pub(super) place: Place,
-    pub(super) entries: BTreeMap<String, Entry>,
+pub(crate) struct Table {
+    pub(crate) place: Place,
+    pub(crate) entries: BTreeMap<String, Entry>,
 }
 
 /// One key of a table.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) key: Place,
-    pub(super) node: Node,
+pub(crate) struct Entry {
+    pub(crate) key: Place,
+    pub(crate) node: Node,
 }
 
 /// Reads `source`, or says everything that keeps it from being TOML.
-pub(super) fn parse(source: &Arc<Source>) -> Result<Table, Vec<Diagnostic>> {
+pub(crate) fn parse(source: &Arc<Source>) -> Result<Table, Vec<Diagnostic>> {
     let (root, errors) = DeTable::parse_recoverable(source.text());
     let mut problems: Vec<Diagnostic> = Vec::new();
     for error in &errors {
@@ -116,7 +116,7 @@ fn read_value(
 
 impl Value {
     /// What it is, for an error: `a string`, `an integer`.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::String(_) => "a string",
             Self::Integer(_) => "an integer",
@@ -131,7 +131,7 @@ impl Value {
 
 impl Node {
     /// The value as JSON, for templates and for the bundle. Dates become strings.
-    pub(super) fn to_json(&self) -> Result<Json, Diagnostic> {
+    pub(crate) fn to_json(&self) -> Result<Json, Diagnostic> {
         Ok(match &self.value {
             Value::String(text) | Value::Datetime(text) => Json::String(text.clone()),
             Value::Integer(number) => match i64::try_from(*number) {
@@ -151,12 +151,12 @@ impl Node {
 
 impl Table {
     /// The table as a JSON object.
-    pub(super) fn to_json(&self) -> Result<serde_json::Map<String, Json>, Diagnostic> {
+    pub(crate) fn to_json(&self) -> Result<serde_json::Map<String, Json>, Diagnostic> {
         self.entries.iter().map(|(key, entry)| Ok((key.clone(), entry.node.to_json()?))).collect()
     }
 
     /// Lays this table over `base`: tables merge, arrays append to the base's, anything else wins.
-    pub(super) fn over(self, base: Table) -> Table {
+    pub(crate) fn over(self, base: Table) -> Table {
         let mut entries = base.entries;
         for (key, entry) in self.entries {
             let merged = match entries.remove(&key) {

@@ -1,0 +1,159 @@
+//! A real sshd for tests: on loopback, with keys and a port of its own, stopped when dropped.
+//!
+//! Several make several nodes. It runs as whoever runs the tests and lets that user in.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// One running server.
+pub(crate) struct Sshd {
+    child: Child,
+    /// The port on 127.0.0.1.
+    pub(crate) port: u16,
+    /// Its folder: keys, configuration, log.
+    pub(crate) dir: PathBuf,
+}
+
+#[allow(dead_code, reason = "each test binary uses its own part")]
+impl Sshd {
+    /// Starts a server that keeps everything below `dir`, with an Ed25519 and an ECDSA host key.
+    pub(crate) fn start(dir: &Path) -> Self {
+        Self::start_with(dir, "")
+    }
+
+    /// The same, with further lines of `sshd_config`.
+    pub(crate) fn start_with(dir: &Path, config: &str) -> Self {
+        fs::create_dir_all(dir).unwrap();
+        for (name, kind) in [("host_ed25519", "ed25519"), ("host_ecdsa", "ecdsa"), ("client", "ed25519")] {
+            if !dir.join(name).exists() {
+                keygen(&["-q", "-t", kind, "-N", "", "-C", name, "-f"], &dir.join(name));
+            }
+        }
+        // Where a package made no such folder, as in containers.
+        if Path::new("/run").is_dir() {
+            let _exists = fs::create_dir("/run/sshd");
+        }
+        if !dir.join("authorized_keys").exists() {
+            fs::copy(dir.join("client.pub"), dir.join("authorized_keys")).unwrap();
+        }
+        // Another process may take the port in between: then the next one is tried.
+        for _ in 0..5 {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let mut child = launch(dir, port, config);
+            if answers(&mut child, port) {
+                return Self { child, port, dir: dir.to_owned() };
+            }
+            let _gone = child.kill();
+            let _gone = child.wait();
+        }
+        panic!("sshd does not start: {}", fs::read_to_string(dir.join("log")).unwrap_or_default());
+    }
+
+    /// The private key that it lets in; the public one is beside it, with `.pub`.
+    pub(crate) fn client_key(&self) -> PathBuf {
+        self.dir.join("client")
+    }
+
+    /// The Ed25519 host key; `.pub` beside it. `host_ecdsa` is the other one.
+    pub(crate) fn host_key(&self) -> PathBuf {
+        self.dir.join("host_ed25519")
+    }
+
+    /// The name in `known_hosts`.
+    pub(crate) fn host(&self) -> String {
+        format!("[127.0.0.1]:{}", self.port)
+    }
+
+    /// A line of `known_hosts` with the Ed25519 host key.
+    pub(crate) fn known_hosts(&self) -> String {
+        let public = fs::read_to_string(self.dir.join("host_ed25519.pub")).unwrap();
+        format!("{} {public}", self.host())
+    }
+
+    /// Lets one more public key in.
+    pub(crate) fn authorize(&self, public: &Path) {
+        let file = self.dir.join("authorized_keys");
+        let keys = format!("{}{}", fs::read_to_string(&file).unwrap(), fs::read_to_string(public).unwrap());
+        fs::write(file, keys).unwrap();
+    }
+
+    /// What it logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    /// Sends a signal to the processes that serve connections, not to the listener.
+    pub(crate) fn signal_connections(&self, signal: Signal) {
+        for pid in descendants(self.child.id()) {
+            let _gone = kill_process(pid, signal);
+        }
+    }
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        for pid in descendants(self.child.id()) {
+            let _gone = kill_process(pid, Signal::KILL);
+        }
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+/// Runs ssh-keygen with `arguments` and, last, `file`.
+pub(crate) fn keygen(arguments: &[&str], file: &Path) {
+    let done = Command::new("ssh-keygen").args(arguments).arg(file).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+fn launch(dir: &Path, port: u16, config: &str) -> Child {
+    let at = dir.display();
+    // The first value wins, so the caller's lines come first.
+    let text = format!(
+        "{config}\nPort {port}\nListenAddress 127.0.0.1\nHostKey {at}/host_ed25519\nHostKey {at}/host_ecdsa\n\
+         PidFile none\nAuthorizedKeysFile {at}/authorized_keys\nStrictModes no\nUsePAM no\n\
+         PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nUseDNS no\n\
+         MaxStartups 100\n"
+    );
+    fs::write(dir.join("sshd_config"), text).unwrap();
+    let log = fs::File::create(dir.join("log")).unwrap();
+    Command::new("/usr/sbin/sshd")
+        .args(["-D", "-e", "-f"])
+        .arg(dir.join("sshd_config"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+fn answers(child: &mut Child, port: u16) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < deadline {
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    false
+}
+
+fn descendants(pid: u32) -> Vec<Pid> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let mut all = Vec::new();
+    for child in children.split_whitespace().filter_map(|text| text.parse::<u32>().ok()) {
+        all.extend(i32::try_from(child).ok().and_then(Pid::from_raw));
+        all.extend(descendants(child));
+    }
+    all
+}
