@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`cli`] | arguments, one file per command, errors to text and exit codes |
 //! | [`report`] | progress, tables, diffs: what a person reads |
+//! | [`agent`] | what runs on a node: objects, stage, activate, guard, journal, gc |
 //! | [`build`] | the parallel engine: recipe to bundle in the store |
 //! | [`store`] | `out/`: OCI layout, caches, locks, gc |
 //! | [`bundle`] | the format: canonical tar, frames, table of contents, manifest |
@@ -15,6 +16,7 @@
 //! | [`fs`] | the only place that renames, links, locks and fsyncs |
 //! | [`model`] | digest, names, paths, sizes: no I/O |
 
+pub mod agent;
 pub mod archive;
 pub mod build;
 pub mod bundle;

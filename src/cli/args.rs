@@ -67,6 +67,8 @@ pub enum Command {
     Verify(Verify),
     /// Remove old bundles and unused blobs from out/
     Gc(Gc),
+    /// What runs on a node: called by a controller, or by hand
+    Node(super::node::Node),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the manual page

@@ -54,6 +54,12 @@ impl Failure {
         failure
     }
 
+    /// With one more cause.
+    pub(super) fn cause(mut self, cause: impl Into<String>) -> Self {
+        self.causes.push(cause.into());
+        self
+    }
+
     /// With one more line of help.
     pub(super) fn help(mut self, line: impl Into<String>) -> Self {
         self.help.push(line.into());

@@ -10,6 +10,8 @@ mod gc;
 mod inspect;
 mod lock;
 mod ls;
+mod node;
+mod node_text;
 mod rows;
 mod run;
 mod set;

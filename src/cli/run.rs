@@ -10,7 +10,7 @@ use serde_json::json;
 use super::args::{Arguments, Command, Format};
 use super::context::Context;
 use super::error::{Failure, exit};
-use super::{build, completions, diff, gc, inspect, lock, ls, set, signals, verify};
+use super::{build, completions, diff, gc, inspect, lock, ls, node, set, signals, verify};
 use crate::model::Cancel;
 
 /// Runs the command line and returns its exit code.
@@ -21,7 +21,13 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(&arguments, &error),
     };
     let cancel = Cancel::new();
-    signals::watch(&cancel);
+    let own_signals = match &parsed.command {
+        Command::Node(args) => args.is_detached() || args.answers_lines(),
+        _ => false,
+    };
+    if !own_signals {
+        signals::watch(&cancel);
+    }
     let context = Context::new(parsed.common.clone(), cancel);
     let outcome = match &parsed.command {
         Command::Set(args) => set::run(&context, args),
@@ -32,6 +38,7 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => diff::run(&context, args),
         Command::Verify(args) => verify::run(&context, args),
         Command::Gc(args) => gc::run(&context, args),
+        Command::Node(args) => node::run(&context, args),
         Command::Completions(args) => completions::run(args),
         Command::Man => completions::man(),
     };

@@ -1,0 +1,400 @@
+//! What can be asked of an agent: requests and answers, as types and as JSON.
+//!
+//! `windlass node call` reads requests from stdin, one JSON object a line, and answers each with one line:
+//! `{"done":{...}}` or `{"error":{"kind","message","causes","help"}}`. It goes on until stdin ends, so that one
+//! process serves a whole rollout. `receive`, `lock` and `guard` are commands of their own: the first is a
+//! binary stream, the second holds something for as long as stdin is open, the third is started by the agent.
+//!
+//! # Invariants
+//!
+//! * What changes the node needs its lock: through the token of a rollout that holds it, or by taking it.
+//! * Nothing that may hold a secret is in an answer.
+
+use camino::Utf8Path;
+use serde::{Deserialize, Serialize};
+
+use super::activate::{self, Activated, Activation};
+use super::desk::Desk;
+use super::drift::{self, Difference};
+use super::error::{AgentError, ErrorLine};
+use super::gc::{self, Collected, GcRequest};
+use super::journal::{self, Entry, Record};
+use super::layout::Root;
+use super::lock::{Authority, Claim};
+use super::names::ReleaseName;
+use super::objects::{ObjectId, Objects};
+use super::rollback::{self, Rollback, RolledBack};
+use super::stage::{self, StageRequest, Staged};
+use super::status::{self, NodeStatus};
+use super::supervise::{Process, Started, Stopped};
+use crate::model::{Digest, Role, Span};
+
+/// The mode of a root that the agent makes.
+pub const ROOT_MODE: u32 = 0o700;
+
+/// One request, as it comes in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Call {
+    /// The lock's token; without one, an operation that changes something takes the lock itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<u64>,
+    /// Who asks.
+    #[serde(default)]
+    pub claim: Claim,
+    /// What.
+    #[serde(flatten)]
+    pub request: Request,
+}
+
+/// What can be asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub enum Request {
+    /// Where the node is; answered by [`NodeStatus`].
+    Status {
+        /// Only this role.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        role: Option<Role>,
+    },
+    /// What of these the node has; answered by [`Have`].
+    Have {
+        /// Contents that are asked after.
+        #[serde(default)]
+        objects: Vec<WantedObject>,
+    },
+    /// Makes a release ready; answered by [`Staged`].
+    Stage(Box<StageRequest>),
+    /// Makes a release current; answered by [`Activated`].
+    Activate {
+        /// Which role.
+        role: Role,
+        /// What must be current now.
+        from: Option<ReleaseName>,
+        /// What shall be.
+        to: Option<ReleaseName>,
+        /// For which rollout.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rollout: Option<String>,
+        /// How long the node waits for a confirmation.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        confirm_within: Option<Span>,
+        /// Take a release that was marked bad.
+        #[serde(default)]
+        allow_bad: bool,
+    },
+    /// The gates passed; answered by [`Confirmed`].
+    Confirm {
+        /// Which role.
+        role: Role,
+        /// Which release.
+        release: ReleaseName,
+    },
+    /// Goes back; answered by [`RolledBack`].
+    Rollback {
+        /// Which role.
+        role: Role,
+        /// What must be current now; absent is anything.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<ReleaseName>,
+        /// Where to; absent is the prior release.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<ReleaseName>,
+        /// Why.
+        why: String,
+        /// Mark what is left as bad.
+        #[serde(default)]
+        bad: bool,
+        /// Stop the service before and start it after.
+        #[serde(default)]
+        restart: bool,
+    },
+    /// A release failed; answered by [`Noted`].
+    MarkBad {
+        /// Which role.
+        role: Role,
+        /// Which release.
+        release: ReleaseName,
+        /// How.
+        why: String,
+    },
+    /// gc leaves a release alone, or no longer; answered by [`Noted`].
+    Pin {
+        /// Which role.
+        role: Role,
+        /// Which release.
+        release: ReleaseName,
+        /// Whether it is pinned.
+        pinned: bool,
+    },
+    /// What differs on the disk; answered by [`Drift`].
+    Drift {
+        /// Which role.
+        role: Role,
+        /// Which release; absent is the current one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<ReleaseName>,
+    },
+    /// Removes what is not needed; answered by [`Collected`].
+    Gc(GcRequest),
+    /// Starts the service; answered by [`ServiceStarted`].
+    ServiceStart {
+        /// Which role.
+        role: Role,
+        /// From which release; absent is the current one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<ReleaseName>,
+    },
+    /// Stops the service; answered by [`Stopped`].
+    ServiceStop {
+        /// Which role.
+        role: Role,
+        /// Why, for the journal.
+        #[serde(default)]
+        why: String,
+    },
+    /// Whether the service runs; answered by [`Process`].
+    ServiceStatus {
+        /// Which role.
+        role: Role,
+    },
+    /// A role's journal; answered by [`History`].
+    Journal {
+        /// Which role.
+        role: Role,
+    },
+}
+
+/// A content that is asked after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WantedObject {
+    /// Of the content.
+    pub digest: Digest,
+    /// Its bytes.
+    pub size: u64,
+    /// Whether it is executable.
+    #[serde(default)]
+    pub executable: bool,
+}
+
+/// What a node has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Have {
+    /// Bundles whose manifests and tables are there.
+    pub bundles: Vec<Digest>,
+    /// Indices of what was asked after and is not there.
+    pub missing: Vec<usize>,
+    /// Bytes that are free below the root.
+    pub free_bytes: u64,
+}
+
+/// The gates passed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmed {
+    /// Which release.
+    pub release: ReleaseName,
+    /// It was told before.
+    pub already: bool,
+}
+
+/// It was journalled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Noted {
+    /// About which release.
+    pub release: ReleaseName,
+}
+
+/// What differs on the disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drift {
+    /// In which release.
+    pub release: ReleaseName,
+    /// Each path.
+    pub drift: Vec<Difference>,
+}
+
+/// A service that runs, or a release that has none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStarted {
+    /// From which release.
+    pub release: ReleaseName,
+    /// Its process.
+    #[serde(flatten)]
+    pub started: Started,
+}
+
+/// A role's journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// Its records, in order.
+    pub entries: Vec<Entry>,
+}
+
+/// An answer, as it goes out.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+#[expect(missing_docs, reason = "each is described where its type is")]
+pub enum Answer {
+    Status(NodeStatus),
+    Have(Have),
+    Staged(Box<Staged>),
+    Activated(Activated),
+    Confirmed(Confirmed),
+    RolledBack(RolledBack),
+    Noted(Noted),
+    Drift(Drift),
+    Collected(Collected),
+    Started(ServiceStarted),
+    Stopped(Stopped),
+    Process(Process),
+    History(History),
+}
+
+/// The line that answers a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Line<T> {
+    /// It was done.
+    Done(T),
+    /// It was not.
+    Error(ErrorLine),
+}
+
+/// Does what is asked, at the root at `path`.
+pub fn perform(path: &Utf8Path, call: Call) -> Result<Answer, AgentError> {
+    let Call { token, claim, request } = call;
+    let open = || Root::open(path)?.ok_or_else(|| AgentError::NoRoot(path.to_owned()));
+    match request {
+        Request::Status { role } => {
+            Ok(Answer::Status(status::status(Root::open(path)?.as_ref(), role.as_ref())?))
+        }
+        Request::Have { objects } => Ok(Answer::Have(have(Root::open(path)?.as_ref(), path, &objects)?)),
+        Request::Journal { role } => {
+            let (_, entries) = journal::read(&open()?.role(&role).journal())?;
+            Ok(Answer::History(History { entries }))
+        }
+        Request::Drift { role, release } => {
+            let root = open()?;
+            let dir = root.role(&role);
+            let release = match release {
+                Some(release) => release,
+                None => journal::read(&dir.journal())?.0.current.ok_or(AgentError::NoCurrent { role })?,
+            };
+            let drift = drift::drift(&root, &dir, &release)?;
+            Ok(Answer::Drift(Drift { release, drift }))
+        }
+        Request::ServiceStatus { role } => Ok(Answer::Process(Desk::open(&open()?, &role)?.process()?)),
+        Request::Stage(request) => {
+            let root = Root::create(path, ROOT_MODE)?;
+            let authority = Authority::new(&root, token, &claim)?;
+            let mut desk = Desk::create(&root, &request.role)?;
+            authority.check(&root)?;
+            Ok(Answer::Staged(Box::new(stage::stage(&mut desk, &request)?)))
+        }
+        Request::Gc(request) => {
+            let root = open()?;
+            let _authority = Authority::new(&root, token, &claim)?;
+            Ok(Answer::Collected(gc::collect(&root, request)?))
+        }
+        change => {
+            let root = open()?;
+            let authority = Authority::new(&root, token, &claim)?;
+            let mut desk = Desk::open(&root, change.role().ok_or_else(|| unexpected("a role"))?)?;
+            // Waiting for the role may have taken long enough to lose the lock.
+            authority.check(&root)?;
+            change_role(&mut desk, change)
+        }
+    }
+}
+
+fn unexpected(what: &str) -> AgentError {
+    AgentError::Internal(format!("a request without {what}"))
+}
+
+impl Request {
+    /// The role that it is about.
+    pub fn role(&self) -> Option<&Role> {
+        match self {
+            Self::Stage(request) => Some(&request.role),
+            Self::Activate { role, .. }
+            | Self::Confirm { role, .. }
+            | Self::Rollback { role, .. }
+            | Self::MarkBad { role, .. }
+            | Self::Pin { role, .. }
+            | Self::Drift { role, .. }
+            | Self::ServiceStart { role, .. }
+            | Self::ServiceStop { role, .. }
+            | Self::ServiceStatus { role }
+            | Self::Journal { role } => Some(role),
+            Self::Status { role } => role.as_ref(),
+            Self::Have { .. } | Self::Gc(_) => None,
+        }
+    }
+}
+
+fn change_role(desk: &mut Desk, request: Request) -> Result<Answer, AgentError> {
+    match request {
+        Request::Activate { from, to, rollout, confirm_within, allow_bad, .. } => {
+            let confirm_within = confirm_within.map(|span| span.0);
+            let wanted = Activation { from, to, rollout, confirm_within, allow_bad };
+            Ok(Answer::Activated(activate::activate(desk, &wanted)?))
+        }
+        Request::Confirm { release, .. } => {
+            let already = activate::confirm(desk, &release)?;
+            Ok(Answer::Confirmed(Confirmed { release, already }))
+        }
+        Request::Rollback { from, to, why, bad, restart, .. } => {
+            let wanted = Rollback { from, to, why, bad, restart };
+            Ok(Answer::RolledBack(rollback::rollback(desk, &wanted)?))
+        }
+        Request::MarkBad { release, why, .. } => {
+            desk.record(Record::MarkedBad { release: release.clone(), why })?;
+            Ok(Answer::Noted(Noted { release }))
+        }
+        Request::Pin { release, pinned, .. } => {
+            let note = release.clone();
+            let record =
+                if pinned { Record::Pinned { release: note } } else { Record::Unpinned { release: note } };
+            desk.record(record)?;
+            Ok(Answer::Noted(Noted { release }))
+        }
+        Request::ServiceStart { role, release } => {
+            let release = match release {
+                Some(release) => release,
+                None => desk.state().current.clone().ok_or(AgentError::NoCurrent { role: role.clone() })?,
+            };
+            let started = desk.start_service(&release)?.ok_or(AgentError::NoService { role })?;
+            Ok(Answer::Started(ServiceStarted { release, started }))
+        }
+        Request::ServiceStop { why, .. } => {
+            let why = if why.is_empty() { "asked to".to_owned() } else { why };
+            Ok(Answer::Stopped(desk.stop_service(&why)?))
+        }
+        Request::Status { .. }
+        | Request::Have { .. }
+        | Request::Stage(_)
+        | Request::Drift { .. }
+        | Request::Gc(_)
+        | Request::ServiceStatus { .. }
+        | Request::Journal { .. } => Err(unexpected("a change")),
+    }
+}
+
+fn have(root: Option<&Root>, path: &Utf8Path, wanted: &[WantedObject]) -> Result<Have, AgentError> {
+    let mut have = Have::default();
+    let Some(root) = root else {
+        have.missing = (0..wanted.len()).collect();
+        let there = path.ancestors().find(|dir| dir.is_dir()).unwrap_or(path);
+        have.free_bytes = crate::fs::space(there)?.bytes;
+        return Ok(have);
+    };
+    have.free_bytes = crate::fs::space(root.path())?.bytes;
+    have.bundles = root.known_bundles()?;
+    if !wanted.is_empty() {
+        let objects = Objects::open(root)?;
+        let there = |one: &WantedObject| {
+            objects.has(ObjectId { digest: one.digest, executable: one.executable }, one.size)
+        };
+        have.missing = (0..wanted.len()).filter(|index| !there(&wanted[*index])).collect();
+    }
+    Ok(have)
+}
