@@ -6,7 +6,7 @@ use std::process::Command;
 
 /// A user to run as.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Account {
+pub(super) struct Account {
     /// Its number.
     pub uid: u32,
     /// Its group's number.
@@ -28,7 +28,7 @@ pub struct NoAccount {
 }
 
 /// The account of `user`, with `group` as its group if one is given; names or numbers.
-pub fn find(user: &str, group: Option<&str>) -> Result<Account, NoAccount> {
+pub(super) fn find(user: &str, group: Option<&str>) -> Result<Account, NoAccount> {
     let by_name = line("passwd", user).and_then(|line| parse_user(&line));
     let by_number = || {
         let uid = user.parse().ok()?;
@@ -46,7 +46,7 @@ pub fn find(user: &str, group: Option<&str>) -> Result<Account, NoAccount> {
 }
 
 /// The name of a user, or its number where it has none.
-pub fn name_of(uid: u32) -> String {
+pub(super) fn name_of(uid: u32) -> String {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let found = passwd.lines().find(|line| line.split(':').nth(2) == Some(&*uid.to_string()));
     found.and_then(|line| line.split(':').next()).map_or_else(|| format!("user {uid}"), str::to_owned)

@@ -117,7 +117,7 @@ pub struct Activated {
 }
 
 /// Makes a release current.
-pub fn activate(desk: &mut Desk, wanted: &Activation) -> Result<Activated, AgentError> {
+pub(super) fn activate(desk: &mut Desk, wanted: &Activation) -> Result<Activated, AgentError> {
     let found = desk.state().current.clone();
     let (from, to) = (found.clone(), wanted.to.clone());
     check_link(desk)?;
@@ -182,7 +182,7 @@ pub(super) fn check_link(desk: &Desk) -> Result<(), AgentError> {
 }
 
 /// Tells the journal that the gates passed; true if it was told before.
-pub fn confirm(desk: &mut Desk, release: &ReleaseName) -> Result<bool, AgentError> {
+pub(super) fn confirm(desk: &mut Desk, release: &ReleaseName) -> Result<bool, AgentError> {
     let state = desk.state();
     if state.current.as_ref() != Some(release) {
         let (expected, found) = (Some(release.clone()), state.current.clone());

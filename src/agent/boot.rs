@@ -14,12 +14,12 @@ static ID: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// What tells this boot from others.
-pub fn id() -> &'static str {
+pub(super) fn id() -> &'static str {
     &ID
 }
 
 /// Time since the machine started, sleep included.
-pub fn now() -> Duration {
+pub(super) fn now() -> Duration {
     let now = rustix::time::clock_gettime(ClockId::Boottime);
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }

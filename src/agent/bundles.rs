@@ -19,7 +19,7 @@ use crate::fs::{IoError, IoResultExt as _, rename_directory, sync_dir};
 use crate::model::Digest;
 
 /// The most bytes of a compressed table of contents.
-pub const MAX_TOC: u64 = 256 << 20;
+pub(super) const MAX_TOC: u64 = 256 << 20;
 
 /// A bundle that the node knows, its objects there or not.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ pub struct Wanted {
 }
 
 /// The object that a file's content is stored as.
-pub fn object_of(node: &Node) -> Option<(ObjectId, u64)> {
+pub(super) fn object_of(node: &Node) -> Option<(ObjectId, u64)> {
     match node {
         Node::File { mode, size, digest } => {
             Some((ObjectId { digest: *digest, executable: mode & 0o111 != 0 }, *size))
@@ -161,7 +161,11 @@ impl Bundle {
 }
 
 /// Checks a manifest and its config against the bundle's name.
-pub fn check_manifest(bundle: Digest, manifest: &[u8], config: &[u8]) -> Result<Manifest, BundleError> {
+pub(super) fn check_manifest(
+    bundle: Digest,
+    manifest: &[u8],
+    config: &[u8],
+) -> Result<Manifest, BundleError> {
     check(bundle, "manifest", bundle, manifest)?;
     let unusable = |source| BundleError::Manifest { bundle, source };
     let (digest, _) = Manifest::config_of(manifest).map_err(unusable)?;
@@ -177,7 +181,11 @@ fn check(bundle: Digest, what: &'static str, wanted: Digest, bytes: &[u8]) -> Re
 }
 
 /// Checks tables of contents against their manifest.
-pub fn check_tocs(bundle: Digest, manifest: &Manifest, tocs: &[Vec<u8>]) -> Result<Vec<Toc>, BundleError> {
+pub(super) fn check_tocs(
+    bundle: Digest,
+    manifest: &Manifest,
+    tocs: &[Vec<u8>],
+) -> Result<Vec<Toc>, BundleError> {
     let layers = manifest.layers.iter().zip(tocs).enumerate();
     let checked = layers.map(|(layer, (described, bytes))| {
         check(bundle, "table of contents", described.place.digest, bytes)?;

@@ -55,7 +55,11 @@ enum Should {
 }
 
 /// Compares a release with what was staged; empty when nothing differs.
-pub fn drift(root: &Root, dir: &RoleDir, release: &ReleaseName) -> Result<Vec<Difference>, AgentError> {
+pub(super) fn drift(
+    root: &Root,
+    dir: &RoleDir,
+    release: &ReleaseName,
+) -> Result<Vec<Difference>, AgentError> {
     let staged = ReleaseRecord::read(&dir.release_record(release)).map_err(|error| match error {
         ReleaseError::Io(error) => AgentError::Io(error),
         other => AgentError::Internal(other.to_string()),
@@ -163,10 +167,7 @@ fn compare(
                 other => hash_file(other?, &path())?,
             };
             let found = if *hidden { key.hide_digest(&found) } else { found };
-            match found == *digest {
-                false => Some(What::Changed),
-                true => (mode != *wanted).then_some(What::Mode),
-            }
+            if found == *digest { (mode != *wanted).then_some(What::Mode) } else { Some(What::Changed) }
         }
     })
 }

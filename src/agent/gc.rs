@@ -63,7 +63,7 @@ pub struct CollectedRelease {
 }
 
 /// Removes what is not needed.
-pub fn collect(root: &Root, request: GcRequest) -> Result<Collected, AgentError> {
+pub(super) fn collect(root: &Root, request: GcRequest) -> Result<Collected, AgentError> {
     let mut collected = Collected { dry_run: request.dry_run, ..Collected::default() };
     let (mut used, mut gone) = (BTreeSet::new(), BTreeSet::new());
     for dir in root.roles()?.into_iter().filter(super::layout::RoleDir::exists) {

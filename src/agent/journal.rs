@@ -19,7 +19,7 @@ use crate::fs::{AppendLog, IoError, IoResultExt as _};
 use crate::model::{Digest, Role, Timestamp};
 
 /// The version of the journal; a newer one is refused.
-pub const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 
 /// When an activation that nobody confirmed is taken back, on the boot's own clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,7 +222,7 @@ impl JournalError {
 
 /// A journal that is open to be added to. The caller holds the role's lock.
 #[derive(Debug)]
-pub struct Journal {
+pub(super) struct Journal {
     log: AppendLog,
     path: Utf8PathBuf,
     state: State,
@@ -231,7 +231,7 @@ pub struct Journal {
 
 impl Journal {
     /// Opens a role's journal, making it if it is not there.
-    pub fn open(path: &Utf8Path, role: &Role) -> Result<Self, JournalError> {
+    pub(super) fn open(path: &Utf8Path, role: &Role) -> Result<Self, JournalError> {
         let log = AppendLog::open(path)?;
         let (state, entries) = read(path)?;
         let next = entries.last().map_or(1, |entry| entry.seq + 1);
@@ -243,7 +243,7 @@ impl Journal {
     }
 
     /// What the records say.
-    pub fn state(&self) -> &State {
+    pub(super) fn state(&self) -> &State {
         &self.state
     }
 
@@ -253,7 +253,7 @@ impl Journal {
     }
 
     /// Appends a record that may follow, and waits until it is on the disk.
-    pub fn append(&mut self, record: Record) -> Result<(), JournalError> {
+    pub(super) fn append(&mut self, record: Record) -> Result<(), JournalError> {
         let illegal = |source| JournalError::Illegal { path: self.path.clone(), source };
         let after = self.state.after(&record, self.next).map_err(illegal)?;
         let entry = Entry { seq: self.next, time: Timestamp::now(), record };
@@ -266,7 +266,7 @@ impl Journal {
 }
 
 /// Reads a journal without changing it; one that is not there is empty.
-pub fn read(path: &Utf8Path) -> Result<(State, Vec<Entry>), JournalError> {
+pub(super) fn read(path: &Utf8Path) -> Result<(State, Vec<Entry>), JournalError> {
     let bytes = match std::fs::read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         other => other.at("read", path)?,

@@ -8,11 +8,11 @@ use crate::model::Digest;
 
 /// The node's key.
 #[derive(Clone)]
-pub struct Key([u8; 32]);
+pub(super) struct Key([u8; 32]);
 
 impl Key {
     /// Reads the key, making it if there is none yet.
-    pub fn open(root: &Root) -> Result<Self, IoError> {
+    pub(super) fn open(root: &Root) -> Result<Self, IoError> {
         let path = root.key();
         let lock = loop {
             if let Some(lock) = FileLock::attempt(&path)? {
@@ -38,12 +38,12 @@ impl Key {
     }
 
     /// The hidden digest of a content.
-    pub fn hide(&self, content: &[u8]) -> Digest {
+    pub(super) fn hide(&self, content: &[u8]) -> Digest {
         self.hide_digest(&Digest::of(content))
     }
 
     /// The hidden form of a content's digest.
-    pub fn hide_digest(&self, digest: &Digest) -> Digest {
+    pub(super) fn hide_digest(&self, digest: &Digest) -> Digest {
         Digest::of(&[&self.0[..], digest.as_bytes()].concat())
     }
 }

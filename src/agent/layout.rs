@@ -100,7 +100,7 @@ impl Root {
     pub fn open(path: &Utf8Path) -> Result<Option<Self>, LayoutError> {
         match path.symlink_metadata() {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Err::<(), _>(error).at("read", path).unwrap_err().into()),
+            Err(error) => Err(IoError::new("read", path, error).into()),
             Ok(meta) => {
                 check(path, &meta)?;
                 Ok(Some(Self { path: path.canonicalize_utf8().at("resolve", path)? }))
@@ -110,18 +110,17 @@ impl Root {
 
     /// The root at `path`, made with `mode` if it is not there.
     pub fn create(path: &Utf8Path, mode: u32) -> Result<Self, LayoutError> {
-        let root = match Self::open(path)? {
-            Some(root) => root,
-            None => {
-                if let Some(parent) = path.parent() {
-                    std::fs::create_dir_all(parent).at("create", parent)?;
-                }
-                match std::fs::DirBuilder::new().mode(mode).create(path) {
-                    Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                    other => other.at("create", path)?,
-                }
-                Self::open(path)?.ok_or_else(|| LayoutError::NotADirectory(path.to_owned()))?
+        let root = if let Some(root) = Self::open(path)? {
+            root
+        } else {
+            if let Some(parent) = path.parent() {
+                std::fs::create_dir_all(parent).at("create", parent)?;
             }
+            match std::fs::DirBuilder::new().mode(mode).create(path) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                other => other.at("create", path)?,
+            }
+            Self::open(path)?.ok_or_else(|| LayoutError::NotADirectory(path.to_owned()))?
         };
         for dir in [root.objects(), root.bundles(), root.roles_dir()] {
             make_dir(&dir, 0o755)?;

@@ -192,7 +192,7 @@ impl Objects {
             match rustix::fs::mkdirat(&self.dir, name, Mode::from_raw_mode(0o755)) {
                 Ok(()) | Err(Errno::EXIST) => self.shards[shard].store(true, Ordering::Relaxed),
                 Err(errno) => {
-                    return Err(Err::<(), _>(errno).at("create", &self.path.join(name)).unwrap_err().into());
+                    return Err(IoError::new("create", &self.path.join(name), errno).into());
                 }
             }
         }
@@ -209,7 +209,7 @@ impl Objects {
         match rustix::fs::openat(&self.dir, id.path(), flags, Mode::empty()) {
             Ok(fd) => Ok(File::from(fd)),
             Err(Errno::NOENT) => Err(ObjectError::Absent(id.digest)),
-            Err(errno) => Err(Err::<(), _>(errno).at("open", &self.path.join(id.path())).unwrap_err().into()),
+            Err(errno) => Err(IoError::new("open", &self.path.join(id.path()), errno).into()),
         }
     }
 

@@ -210,7 +210,7 @@ impl<'a> Placer<'a> {
                 self.copy(id, size, path, mode)
             }
             Err(Errno::NOENT) => Err(super::objects::ObjectError::Absent(id.digest).into()),
-            Err(errno) => Err(Err::<(), _>(errno).at("create", &self.shown.join(path)).unwrap_err().into()),
+            Err(errno) => Err(IoError::new("create", &self.shown.join(path), errno).into()),
         }
     }
 

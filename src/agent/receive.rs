@@ -192,11 +192,14 @@ struct Assembly<'a> {
     waiting: BTreeMap<u64, Vec<u8>>,
 }
 
+/// Large files by layer and entry; each is locked by whoever writes its next piece.
+type Assemblies<'a> = HashMap<(usize, usize), Arc<Mutex<Assembly<'a>>>>;
+
 struct Receiver<'a> {
     tocs: &'a [Toc],
     objects: &'a Objects,
     lacking: Mutex<Lacking>,
-    assemblies: Mutex<HashMap<(usize, usize), Arc<Mutex<Assembly<'a>>>>>,
+    assemblies: Mutex<Assemblies<'a>>,
     room: (Mutex<u64>, Condvar),
     failure: Mutex<Option<AgentError>>,
     wire_bytes: AtomicU64,
@@ -326,13 +329,12 @@ impl<'a> Receiver<'a> {
     ) -> Result<(), AgentError> {
         let assembly = {
             let mut assemblies = lock(&self.assemblies);
-            match assemblies.get(&key) {
-                Some(assembly) => Arc::clone(assembly),
-                None => {
-                    let pending = Some(self.objects.begin(id)?);
-                    let new = Assembly { pending, hasher: Hasher::new(), next: 0, waiting: BTreeMap::new() };
-                    Arc::clone(assemblies.entry(key).or_insert_with(|| Arc::new(Mutex::new(new))))
-                }
+            if let Some(assembly) = assemblies.get(&key) {
+                Arc::clone(assembly)
+            } else {
+                let pending = Some(self.objects.begin(id)?);
+                let new = Assembly { pending, hasher: Hasher::new(), next: 0, waiting: BTreeMap::new() };
+                Arc::clone(assemblies.entry(key).or_insert_with(|| Arc::new(Mutex::new(new))))
             }
         };
         let mut assembly = lock(&assembly);

@@ -10,7 +10,7 @@ use crate::fs::{IoError, IoResultExt as _};
 use crate::model::{BundlePath, Digest, Timestamp};
 
 /// The version of the record; a newer one is refused.
-pub const RELEASE_FORMAT: u32 = 1;
+pub(super) const RELEASE_FORMAT: u32 = 1;
 
 /// The digest of something rendered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -51,7 +51,7 @@ pub struct RolledBack {
 }
 
 /// Goes back.
-pub fn rollback(desk: &mut Desk, wanted: &Rollback) -> Result<RolledBack, AgentError> {
+pub(super) fn rollback(desk: &mut Desk, wanted: &Rollback) -> Result<RolledBack, AgentError> {
     check_link(desk)?;
     let from = desk.state().current.clone();
     if let Some(to) = wanted.to.as_ref().filter(|to| from.as_ref() == Some(*to)) {

@@ -182,7 +182,7 @@ impl StageError {
     /// One word for programs; part of the protocol.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Incomplete { .. } => "incomplete",
+            Self::Incomplete { .. } | Self::Object(ObjectError::Absent(_)) => "incomplete",
             Self::NoSpace { .. } => "no-space",
             Self::Template { .. } | Self::NotText { .. } | Self::NoTemplate { .. } => "template",
             Self::Service(_) => "service",
@@ -193,7 +193,6 @@ impl StageError {
             | Self::Unresolved { .. }
             | Self::Bundle(_) => "bundle",
             Self::Object(ObjectError::Content { .. }) => "digest",
-            Self::Object(ObjectError::Absent(_)) => "incomplete",
             Self::Object(ObjectError::Io(error)) | Self::Io(error) => io_kind(error),
         }
     }
@@ -240,7 +239,7 @@ struct Content {
 }
 
 /// Makes a release ready, or finds it ready.
-pub fn stage(desk: &mut Desk, request: &StageRequest) -> Result<Staged, AgentError> {
+pub(super) fn stage(desk: &mut Desk, request: &StageRequest) -> Result<Staged, AgentError> {
     recover::clear(desk)?;
     let mut objects = Objects::open_to_add(desk.root())?;
     let stager = Stager::read(desk, request, &objects)?;

@@ -129,7 +129,6 @@ impl State {
     }
 
     /// The one table of what may follow what.
-
     fn apply(&mut self, record: &Record, seq: u64) -> Result<(), String> {
         if self.created == matches!(record, Record::Created { .. }) {
             return Err("a journal begins with `created`, once".to_owned());

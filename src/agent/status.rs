@@ -100,7 +100,7 @@ pub struct UnconfirmedStatus {
 }
 
 /// Where a node is.
-pub fn status(root: Option<&Root>, role: Option<&Role>) -> Result<NodeStatus, AgentError> {
+pub(super) fn status(root: Option<&Root>, role: Option<&Role>) -> Result<NodeStatus, AgentError> {
     let Some(root) = root else { return Ok(NodeStatus { lock: None, roles: Vec::new() }) };
     let dirs = match role {
         Some(role) => vec![root.role(role)],

@@ -20,7 +20,7 @@ use super::{Process, ProcessState, Started, Stopped, SuperviseError, Supervisor,
 use crate::agent::accounts;
 use crate::agent::layout::RoleDir;
 use crate::agent::names::ReleaseName;
-use crate::fs::{FileLock, IoResultExt as _};
+use crate::fs::{FileLock, IoError, IoResultExt as _};
 
 /// How long KILL may take.
 const AFTER_KILL: Duration = Duration::from_secs(10);
@@ -175,10 +175,12 @@ fn send(running: &Running, signal: Signal) -> Result<(), SuperviseError> {
     let Some(group) = i32::try_from(running.pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
     match rustix::process::kill_process_group(group, signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(errno) => Err(Err::<(), _>(errno)
-            .at("signal the service of", &camino::Utf8PathBuf::from(&format!("process {}", running.pid)))
-            .unwrap_err()
-            .into()),
+        Err(errno) => Err(IoError::new(
+            "signal the service of",
+            &camino::Utf8PathBuf::from(&format!("process {}", running.pid)),
+            errno,
+        )
+        .into()),
     }
 }
 
