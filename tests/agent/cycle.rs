@@ -73,7 +73,7 @@ fn a_service_goes_forward_and_back() {
     let text = String::from_utf8(lab.run(&["status"]).stdout).unwrap();
     assert!(text.contains(&first) && text.contains("is bad: it was slow"), "{text}");
     let text = String::from_utf8(lab.run(&["journal", "web"]).stdout).unwrap();
-    assert!(text.contains(" rolling-back from=2-2.0-1 to=1-1.0-1 why=it was slow restart=true"), "{text}");
+    assert!(text.contains(" rolling-back from=2-2.0-1 restart=true to=1-1.0-1 why=it was slow"), "{text}");
 }
 
 #[test]

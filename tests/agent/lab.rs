@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
 use serde_json::{Value, json};
+use windlass::agent::ObjectId;
 use windlass::agent::wire::{self, Choice, Item, Missing, PushLine, ReceiveHeader};
 use windlass::model::Digest;
-use windlass::store::Store;
+use windlass::store::{LayerReader, Store};
 
 pub(crate) const SECRET: &str = "correct-horse-battery-staple";
 
@@ -244,7 +245,18 @@ impl Lab {
 
     /// Pushes a bundle; broken off after `limit` bytes, it gives the agent's last line as an error.
     pub(crate) fn push(&self, built: &Built, limit: Option<usize>) -> Result<Value, Value> {
-        self.push_changed(built, limit, |_| {})
+        self.push_changed(built, limit, None, |_| {})
+    }
+
+    /// Pushes a bundle whose large files travel as what differs from those of `old`.
+    pub(crate) fn push_patched(&self, built: &Built, old: &Built) -> Result<Value, Value> {
+        self.push_changed(built, None, Some(old), |_| {})
+    }
+
+    fn layers(&self, digest: Digest) -> Vec<LayerReader> {
+        let store = self.store();
+        let bundle = store.bundle(&windlass::model::Reference::Digest(digest)).unwrap();
+        bundle.manifest.layers.iter().map(|layer| store.layer(layer).unwrap()).collect()
     }
 
     /// Pushes a bundle, its stream changed on the way.
@@ -252,13 +264,14 @@ impl Lab {
         &self,
         built: &Built,
         limit: Option<usize>,
+        old: Option<&Built>,
         change: impl Fn(&mut Vec<u8>),
     ) -> Result<Value, Value> {
         let store = self.store();
         let bundle = store.bundle(&windlass::model::Reference::Digest(built.digest)).unwrap();
         let manifest = store.read_blob(&built.digest, 1 << 20).unwrap();
         let config = store.read_blob(&bundle.manifest.config, 1 << 20).unwrap();
-        let layers: Vec<_> = bundle.manifest.layers.iter().map(|layer| store.layer(layer).unwrap()).collect();
+        let layers = self.layers(built.digest);
         let mut child = self.node(&["receive"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut to = child.stdin.take().unwrap();
         let mut from = BufReader::new(child.stdout.take().unwrap());
@@ -283,7 +296,10 @@ impl Lab {
                 let _ = to.write_all(&bytes);
             }
             let PushLine::Missing(missing) = line(&mut from)? else { panic!("missing comes next") };
-            let mut stream = items(&missing, &layers);
+            let mut missing = missing;
+            let mut stream =
+                old.map_or_else(Vec::new, |old| patches(&mut missing, &layers, &self.layers(old.digest)));
+            items(&missing, &layers, &mut stream);
             change(&mut stream);
             if let Some(limit) = limit {
                 stream.truncate(limit);
@@ -316,9 +332,37 @@ fn line(from: &mut impl BufRead) -> Result<PushLine, Value> {
     serde_json::from_str(&text).map_err(|_| serde_json::from_str(&text).unwrap_or(Value::Null))
 }
 
-/// Everything that is missing, as a controller sends it.
-fn items(missing: &Missing, layers: &[windlass::store::LayerReader]) -> Vec<u8> {
+/// Large files that differ from those of the same path in `old`; they are no longer missing then.
+fn patches(missing: &mut Missing, layers: &[LayerReader], old: &[LayerReader]) -> Vec<u8> {
     let mut stream = Vec::new();
+    for (index, reader) in layers.iter().enumerate() {
+        let entries: Vec<usize> =
+            missing.layers[index].iter().flat_map(|(start, end)| *start..*end).collect();
+        let mut left = Vec::new();
+        for at in entries {
+            let entry = &reader.toc.entries[at];
+            let before = old.iter().find_map(|old| {
+                let at = old.toc.entries.iter().position(|one| one.path == entry.path)?;
+                Some((old, at)).filter(|_| entry.size() >= 1 << 20)
+            });
+            let Some((old, old_at)) = before else {
+                left.push((at, at + 1));
+                continue;
+            };
+            let (from, to) = (old.read_file(old_at).unwrap(), reader.read_file(at).unwrap());
+            let id = ObjectId { digest: Digest::of(&from), executable: false };
+            let (layer, entry) = (u32::try_from(index).unwrap(), u32::try_from(at).unwrap());
+            let body = wire::make_patch(&from, &to, 3).unwrap();
+            let item = Item::Patch { layer, entry, old: id, old_size: from.len() as u64, body };
+            item.write(&mut stream).unwrap();
+        }
+        missing.layers[index] = left;
+    }
+    stream
+}
+
+/// Everything that is missing, as a controller sends it.
+fn items(missing: &Missing, layers: &[LayerReader], stream: &mut Vec<u8>) {
     for (index, reader) in layers.iter().enumerate() {
         let layer = u32::try_from(index).unwrap();
         for choice in wire::choose(&reader.toc, &missing.layers[index]) {
@@ -334,11 +378,10 @@ fn items(missing: &Missing, layers: &[windlass::store::LayerReader]) -> Vec<u8> 
                     Item::Packed { layer, entries, body: wire::pack(&contents, 3).unwrap() }
                 }
             };
-            item.write(&mut stream).unwrap();
+            item.write(stream).unwrap();
         }
     }
-    Item::End.write(&mut stream).unwrap();
-    stream
+    Item::End.write(stream).unwrap();
 }
 
 pub(crate) fn activation(from: Option<&str>, to: &str, within: Option<&str>) -> Value {
