@@ -11,7 +11,11 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT};
 
 use super::boot;
 use super::desk::Desk;
@@ -48,6 +52,10 @@ pub(super) fn spawn(root: &Root, role: &Role, seq: u64) -> std::io::Result<()> {
 pub fn run(root: &Root, role: &Role, seq: u64) -> Result<(), AgentError> {
     // The session of whoever started it may end. It fails only for one who leads a session already.
     let _ = rustix::process::setsid();
+    for signal in [SIGHUP, SIGINT] {
+        // Where it cannot be caught, a session of its own has to do.
+        let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
+    }
     let dir = root.role(role);
     let mut held = None;
     loop {

@@ -323,7 +323,7 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         for cut in 0..whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            let lines = whole[..cut].iter().filter(|byte| **byte == b'\n').count();
+            let lines = whole[..cut].split(|byte| *byte == b'\n').count() - 1;
             assert_eq!(read(&path).unwrap().1.len(), lines);
             let mut journal = Journal::open(&path, &role).unwrap();
             journal.append(staged("7-c")).unwrap();

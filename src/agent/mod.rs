@@ -56,7 +56,7 @@ pub use lock::{Authority, Claim, HeldLock, LockError, Owner, acquire as acquire_
 pub use names::{ReleaseName, ReleaseNameError};
 pub use objects::{ObjectError, ObjectId, Objects};
 pub use ops::{
-    Answer, Call, Confirmed, Drift, Have, History, Line, Noted, ROOT_MODE, Request, ServiceStarted,
+    Answer, Call, Confirmed, Drift, Have, History, Line, Noted, Probed, ROOT_MODE, Request, ServiceStarted,
     WantedObject, perform,
 };
 pub use receive::{read_line, receive};

@@ -204,6 +204,25 @@ impl Objects {
         Ok(Pending { objects: self, id, file, temporary: Some(temporary) })
     }
 
+    /// Copies an object into `to`, checking its digest: a copy shares no fate with what it is of.
+    pub fn copy(&self, id: ObjectId, to: &mut File, shown: &Utf8Path) -> Result<(), ObjectError> {
+        let mut from = self.open_object(id)?;
+        let mut hasher = Hasher::new();
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            let count = from.read(&mut buffer).at("read", &self.path.join(id.path()))?;
+            if count == 0 {
+                break;
+            }
+            hasher.update(&buffer[..count]);
+            to.write_all(&buffer[..count]).at("write", shown)?;
+        }
+        match hasher.finish() {
+            found if found == id.digest => Ok(()),
+            found => Err(ObjectError::Content { wanted: id.digest, found }),
+        }
+    }
+
     fn open_object(&self, id: ObjectId) -> Result<File, ObjectError> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::openat(&self.dir, id.path(), flags, Mode::empty()) {
@@ -273,5 +292,81 @@ impl Drop for Pending<'_> {
             // gc removes what this cannot.
             let _ = rustix::fs::unlinkat(&self.objects.dir, &*temporary, AtFlags::empty());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> (tempfile::TempDir, Root) {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(temporary.path().join("root")).unwrap();
+        (temporary, Root::create(&path, 0o700).unwrap())
+    }
+
+    fn id(content: &[u8], executable: bool) -> ObjectId {
+        ObjectId { digest: Digest::of(content), executable }
+    }
+
+    fn markers(root: &Root) -> usize {
+        let names =
+            root.objects().read_dir_utf8().unwrap().map(|entry| entry.unwrap().file_name().to_owned());
+        names.filter(|name| name.starts_with(".unsynced-")).count()
+    }
+
+    #[test]
+    fn many_writers_of_the_same_contents() {
+        let (_keep, root) = root();
+        let contents: Vec<Vec<u8>> = (0..50u32).map(|n| n.to_le_bytes().repeat(100)).collect();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let objects = Objects::open_to_add(&root).unwrap();
+                    for content in &contents {
+                        objects.add(id(content, false), content).unwrap();
+                    }
+                });
+            }
+        });
+        let mut objects = Objects::open_to_add(&root).unwrap();
+        for content in &contents {
+            assert_eq!(objects.read(id(content, false), 400).unwrap(), *content);
+        }
+        // The same content as an executable is a file of its own, made here.
+        let twin = id(&contents[7], true);
+        assert_eq!(objects.missing([(twin, 400), (id(b"x", false), 1)]).unwrap(), [id(b"x", false)]);
+        assert!(matches!(objects.add(id(b"a", false), b"b"), Err(ObjectError::Content { .. })));
+        drop(objects.begin(id(b"given up", false)).unwrap());
+        objects.synced().unwrap();
+        let all = walkdir::WalkDir::new(root.objects()).into_iter().map(Result::unwrap);
+        assert_eq!(all.filter(|entry| entry.file_type().is_file()).count(), 51);
+        assert_eq!(markers(&root), 0);
+    }
+
+    #[test]
+    fn what_a_power_cut_may_have_torn_is_hashed_again() {
+        let (_keep, root) = root();
+        let objects = Objects::open_to_add(&root).unwrap();
+        let (whole, torn) = (id(b"whole", false), id(b"torn", false));
+        objects.add(whole, b"whole").unwrap();
+        objects.add(torn, b"torn").unwrap();
+        drop(objects);
+        // Nobody synced, and the machine was started anew; of one file only the size reached the disk.
+        let marker = root.objects().read_dir_utf8().unwrap().map(|entry| entry.unwrap().into_path());
+        let marker =
+            marker.into_iter().find(|path| path.file_name().unwrap().starts_with(".unsynced-")).unwrap();
+        let time = marker.metadata().unwrap().modified().unwrap();
+        std::fs::write(&marker, "another boot").unwrap();
+        File::options().write(true).open(&marker).unwrap().set_modified(time).unwrap();
+        let path = root.objects().join(torn.path());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, [0; 4]).unwrap();
+        let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1);
+        File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+        assert!(Objects::open(&root).unwrap().has(torn, 4));
+        let objects = Objects::open_to_add(&root).unwrap();
+        assert_eq!(objects.missing([(whole, 5), (torn, 4)]).unwrap(), [torn]);
+        assert_eq!(markers(&root), 1, "its own");
     }
 }

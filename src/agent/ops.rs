@@ -26,8 +26,9 @@ use super::objects::{ObjectId, Objects};
 use super::rollback::{self, Rollback, RolledBack};
 use super::stage::{self, StageRequest, Staged};
 use super::status::{self, NodeStatus};
-use super::supervise::{Process, Started, Stopped};
+use super::supervise::{self, Process, Started, Stopped, Unit};
 use crate::model::{Digest, Role, Span};
+use crate::recipe::{Probe, Ready};
 
 /// The mode of a root that the agent makes.
 pub const ROOT_MODE: u32 = 0o700;
@@ -157,6 +158,14 @@ pub enum Request {
         /// Which role.
         role: Role,
     },
+    /// Runs the command that proves that the service is ready, once; answered by [`Probed`].
+    Probe {
+        /// Which role.
+        role: Role,
+        /// How long it may take; absent is 10 seconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        within: Option<Span>,
+    },
     /// A role's journal; answered by [`History`].
     Journal {
         /// Which role.
@@ -222,6 +231,15 @@ pub struct ServiceStarted {
     pub started: Started,
 }
 
+/// What a probe's command said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probed {
+    /// It exited with 0.
+    pub ready: bool,
+    /// Its exit code; absent if it took too long.
+    pub exit: Option<i32>,
+}
+
 /// A role's journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
@@ -246,6 +264,7 @@ pub enum Answer {
     Started(ServiceStarted),
     Stopped(Stopped),
     Process(Process),
+    Probed(Probed),
     History(History),
 }
 
@@ -283,6 +302,7 @@ pub fn perform(path: &Utf8Path, call: Call) -> Result<Answer, AgentError> {
             Ok(Answer::Drift(Drift { release, drift }))
         }
         Request::ServiceStatus { role } => Ok(Answer::Process(Desk::open(&open()?, &role)?.process()?)),
+        Request::Probe { role, within } => Ok(Answer::Probed(probe(&open()?, role, within)?)),
         Request::Stage(request) => {
             let root = Root::create(path, ROOT_MODE)?;
             let authority = Authority::new(&root, token, &claim)?;
@@ -324,6 +344,7 @@ impl Request {
             | Self::ServiceStart { role, .. }
             | Self::ServiceStop { role, .. }
             | Self::ServiceStatus { role }
+            | Self::Probe { role, .. }
             | Self::Journal { role } => Some(role),
             Self::Status { role } => role.as_ref(),
             Self::Have { .. } | Self::Gc(_) => None,
@@ -375,8 +396,23 @@ fn change_role(desk: &mut Desk, request: Request) -> Result<Answer, AgentError> 
         | Request::Drift { .. }
         | Request::Gc(_)
         | Request::ServiceStatus { .. }
+        | Request::Probe { .. }
         | Request::Journal { .. } => Err(unexpected("a change")),
     }
+}
+
+fn probe(root: &Root, role: Role, within: Option<Span>) -> Result<Probed, AgentError> {
+    let dir = root.role(&role);
+    let Some(release) = journal::read(&dir.journal())?.0.current else {
+        return Err(AgentError::NoCurrent { role });
+    };
+    let unit = Unit::read(&dir.release_service(&release))?.ok_or(AgentError::NoService { role })?;
+    let Some(Ready { probe: Probe::Command(words), .. }) = &unit.ready else {
+        return Err(AgentError::Request("its recipe's [service.ready] is no command".to_owned()));
+    };
+    let within = within.map_or(std::time::Duration::from_secs(10), |span| span.0);
+    let exit = supervise::probe(&dir, &release, &unit, words, within)?;
+    Ok(Probed { ready: exit == Some(0), exit })
 }
 
 fn have(root: Option<&Root>, path: &Utf8Path, wanted: &[WantedObject]) -> Result<Have, AgentError> {

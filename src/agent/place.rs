@@ -117,30 +117,30 @@ impl<'a> Placer<'a> {
                 }
             }
             Node::File { .. } | Node::HardLink { .. } => {
-                let (id, size, mode) = self.content(layer, entry)?;
+                let (id, mode) = self.content(layer, entry)?;
                 if scratch {
-                    self.copy(id, size, path, mode)?;
+                    self.copy(id, path, mode)?;
                     self.given.push(path.to_owned());
                 } else if mode & 0o6000 != 0 {
-                    self.copy(id, size, path, mode & !0o222)?;
+                    self.copy(id, path, mode & !0o222)?;
                 } else {
-                    self.link(id, size, path, mode & !0o222)?;
+                    self.link(id, path, mode & !0o222)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn content(&self, layer: usize, entry: &Entry) -> Result<(ObjectId, u64, u32), StageError> {
+    fn content(&self, layer: usize, entry: &Entry) -> Result<(ObjectId, u32), StageError> {
         let found = self.plan.bundle.content_of(layer, entry);
         let unknown = || StageError::Unresolved { path: entry.path.clone() };
         let (_, file) = found.ok_or_else(unknown)?;
-        let (id, size) = object_of(&file.node).ok_or_else(unknown)?;
+        let (id, _) = object_of(&file.node).ok_or_else(unknown)?;
         let mode = match file.node {
             Node::File { mode, .. } => u32::from(mode),
             Node::Directory | Node::Symlink { .. } | Node::HardLink { .. } => 0o644,
         };
-        Ok((id, size, mode))
+        Ok((id, mode))
     }
 
     fn directory(&mut self, path: String, writable: bool) -> Result<(), StageError> {
@@ -173,7 +173,7 @@ impl<'a> Placer<'a> {
         scratch: bool,
     ) -> Result<(), StageError> {
         let path = entry.path.as_str();
-        let (.., mode) = self.content(layer, entry)?;
+        let (_, mode) = self.content(layer, entry)?;
         let mode = match (text.secret, scratch) {
             (true, _) => 0o600,
             (false, true) => mode & 0o777,
@@ -186,29 +186,33 @@ impl<'a> Placer<'a> {
         Ok(())
     }
 
-    fn write(&self, path: &str, content: &[u8], mode: u32) -> Result<(), StageError> {
-        let shown = self.shown.join(path);
+    fn create(&self, path: &str) -> Result<File, IoError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd =
-            rustix::fs::openat(&self.dir, path, flags, Mode::from_raw_mode(0o600)).at("create", &shown)?;
-        let mut file = File::from(fd);
-        file.write_all(content).at("write", &shown)?;
-        Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).at("change the mode of", &shown)?)
+        let fd = rustix::fs::openat(&self.dir, path, flags, Mode::from_raw_mode(0o600));
+        Ok(File::from(fd.at("create", &self.shown.join(path))?))
     }
 
-    fn copy(&self, id: ObjectId, size: u64, path: &str, mode: u32) -> Result<(), StageError> {
-        // Read whole and hashed: a copy shares no fate with the object that it is of.
-        let content = self.objects.read(id, size)?;
-        self.write(path, &content, mode)
+    fn set_mode(&self, file: &File, path: &str, mode: u32) -> Result<(), IoError> {
+        rustix::fs::fchmod(file, Mode::from_raw_mode(mode)).at("change the mode of", &self.shown.join(path))
     }
 
-    fn link(&self, id: ObjectId, size: u64, path: &str, mode: u32) -> Result<(), StageError> {
+    fn write(&self, path: &str, content: &[u8], mode: u32) -> Result<(), StageError> {
+        let mut file = self.create(path)?;
+        file.write_all(content).at("write", &self.shown.join(path))?;
+        Ok(self.set_mode(&file, path, mode)?)
+    }
+
+    fn copy(&self, id: ObjectId, path: &str, mode: u32) -> Result<(), StageError> {
+        let mut file = self.create(path)?;
+        self.objects.copy(id, &mut file, &self.shown.join(path))?;
+        Ok(self.set_mode(&file, path, mode)?)
+    }
+
+    fn link(&self, id: ObjectId, path: &str, mode: u32) -> Result<(), StageError> {
         match rustix::fs::linkat(self.objects.dir(), id.path(), &self.dir, path, AtFlags::empty()) {
             Ok(()) => Ok(()),
             // Too many links to one inode, or a file system that has none, or whose links root alone may make.
-            Err(Errno::MLINK | Errno::XDEV | Errno::OPNOTSUPP | Errno::PERM) => {
-                self.copy(id, size, path, mode)
-            }
+            Err(Errno::MLINK | Errno::XDEV | Errno::OPNOTSUPP | Errno::PERM) => self.copy(id, path, mode),
             Err(Errno::NOENT) => Err(super::objects::ObjectError::Absent(id.digest).into()),
             Err(errno) => Err(IoError::new("create", &self.shown.join(path), errno).into()),
         }

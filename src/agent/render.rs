@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(
             renderer().render(text).unwrap(),
             Text {
-                text: "2.1.1 2g 9092 kafka /w/r/1-a /w/shared 1 10.0.0.1 none prod true 10.0.0.1;10.0.0.2; 0"
+                text: "2.1.1 2g 9092 kafka /w/r/1-a /w/shared 1 10.0.0.1 None prod True 10.0.0.1;10.0.0.2; 0"
                     .to_owned(),
                 secret: false
             }

@@ -267,6 +267,7 @@ mod tests {
             run
         }
 
+        #[expect(clippy::needless_pass_by_value, reason = "every caller makes the record for it")]
         fn push(&mut self, record: Record) {
             self.1 += 1;
             self.0 = self.0.after(&record, self.1).unwrap();

@@ -33,6 +33,10 @@ enum Op {
         /// Only this role
         role: Option<Role>,
     },
+    /// Make a release ready; reads what to stage from stdin, as JSON
+    Stage,
+    /// Say which bundles are here, and which of the contents that stdin names, as JSON, are not
+    Have,
     /// Make a staged release current
     Activate {
         /// Which role
@@ -316,6 +320,11 @@ fn request(root: &Utf8Path, op: &Op) -> Result<Request, Failure> {
         Ok(agent::Desk::open(&open(root)?, role)?.state().current.clone())
     };
     Ok(match op {
+        Op::Stage => Request::Stage(Box::new(read_body("a stage request")?)),
+        Op::Have => {
+            let body: Vec<agent::WantedObject> = read_body("a list of contents")?;
+            Request::Have { objects: body }
+        }
         Op::Activate { role, to, from, confirm_within, allow_bad } => Request::Activate {
             role: role.clone(),
             from: if from.is_some() { from.clone() } else { current(role)? },
@@ -357,6 +366,12 @@ fn request(root: &Utf8Path, op: &Op) -> Result<Request, Failure> {
             Request::Status { role: None }
         }
     })
+}
+
+fn read_body<T: serde::de::DeserializeOwned>(what: &str) -> Result<T, Failure> {
+    let body = agent::read_line(&mut BufReader::new(std::io::stdin()), MAX_REQUEST)?;
+    serde_json::from_slice(&body)
+        .map_err(|error| AgentError::Request(format!("stdin is not {what}: {error}")).into())
 }
 
 /// As a person reads it.

@@ -242,3 +242,46 @@ fn a_service_runs_as_its_user() {
     std::os::unix::fs::symlink("/etc", tree.join("web/tmp/etc")).unwrap();
     lab.done(&json!({ "op": "service-stop", "role": "web" }));
 }
+
+#[test]
+fn a_command_proves_that_a_service_is_ready() {
+    let lab = Lab::new();
+    let recipe = std::fs::read_to_string(lab.dir.join("recipes/web.toml")).unwrap();
+    let http = "http = { port = \"{{ vars.port }}\", path = \"/\" }";
+    assert!(recipe.contains(http));
+    let recipe = recipe.replace(http, "command = [\"web/ready.sh\", \"{{ vars.port }}\"]");
+    std::fs::write(lab.dir.join("recipes/web.toml"), recipe).unwrap();
+    let mut files = service("1.0");
+    let script = "#!/bin/sh\ntest \"$1\" = \"$PORT\" && test -e web/tmp/ok && exit 0\ntest -e web/tmp/hang && sleep 100\nexit 3\n";
+    files.insert("ready.sh".to_owned(), (0o755, script.into()));
+    let release = lab.promote(&lab.build("1.0", &files));
+    let probe = || lab.done(&json!({ "op": "probe", "role": "web", "within": "300ms" }));
+    assert_eq!(probe(), json!({ "ready": false, "exit": 3 }));
+    std::fs::write(lab.release(&release).join("web/tmp/hang"), "").unwrap();
+    assert_eq!(probe(), json!({ "ready": false, "exit": null }));
+    std::fs::write(lab.release(&release).join("web/tmp/ok"), "").unwrap();
+    assert_eq!(probe(), json!({ "ready": true, "exit": 0 }));
+}
+
+#[test]
+fn a_person_stages_from_a_file() {
+    use std::io::Write as _;
+    let lab = Lab::new();
+    let built = lab.build("1.0", &service("1.0"));
+    lab.push(&built, None).unwrap();
+    let mut request = lab.stage_request(&built);
+    request.as_object_mut().unwrap().remove("op");
+    let mut child = lab
+        .node(&["stage", "--format", "json"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(request.to_string().as_bytes()).unwrap();
+    let out = child.wait_with_output().unwrap();
+    let answer: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(answer["release"], "1-1.0-1");
+    // A second program that is not under any root says so.
+    let out = lab::windlass().args(["node", "status"]).output().unwrap();
+    assert_eq!(out.status.code(), Some(2));
+}

@@ -41,12 +41,15 @@ fn guards_of(lab: &Lab) -> Vec<u32> {
 #[test]
 fn the_guard_goes_back_when_the_controller_is_gone() {
     let (lab, first, second) = ready();
-    move_on(&lab, &first, &second, "1500ms");
+    move_on(&lab, &first, &second, "2500ms");
     lab.done(&json!({ "op": "service-start", "role": "web" }));
     assert_eq!(lab.http()["version"], "2.0");
     // A hang-up of the session that started it does not reach it.
     let [guard] = *guards_of(&lab) else { panic!("one guard: {:?}", guards_of(&lab)) };
-    assert!(std::process::Command::new("kill").args(["-HUP", &format!("-{guard}")]).status().is_ok());
+    let hang_up = std::process::Command::new("kill").args(["-HUP", &guard.to_string()]).status();
+    assert!(hang_up.unwrap().success());
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert_eq!(guards_of(&lab), [guard]);
     until("the guard goes back", 15, || {
         let link = std::fs::read_link(lab.root.join("roles/web/current")).unwrap();
         link.to_str().unwrap().ends_with(&first)
@@ -56,7 +59,7 @@ fn the_guard_goes_back_when_the_controller_is_gone() {
     });
     until("the guard is done", 5, || guards_of(&lab).is_empty());
     let status = lab.status();
-    assert_eq!(status["bad"], json!([{ "release": second, "why": "not confirmed within 1s 500ms" }]));
+    assert_eq!(status["bad"], json!([{ "release": second, "why": "not confirmed within 2s 500ms" }]));
     // The controller that comes back finds the truth.
     let late = lab.call(&json!({ "op": "confirm", "role": "web", "release": second }));
     assert_eq!(late["error"]["kind"], "not-current");

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
@@ -74,6 +75,9 @@ pub(crate) struct Built {
     pub(crate) digest: Digest,
 }
 
+/// A file of two pieces.
+static BIG: LazyLock<Vec<u8>> = LazyLock::new(|| noise(99, 5 << 20));
+
 /// One path of an artifact.
 pub(crate) type Files = BTreeMap<String, (u32, Vec<u8>)>;
 
@@ -87,7 +91,7 @@ pub(crate) fn service(version: &str) -> Files {
     for n in 0..60u32 {
         files.insert(format!("lib/{}/part-{n}.txt", n % 5), (0o644, noise(n.into(), 700 + 90 * n as usize)));
     }
-    files.insert("lib/big.bin".to_owned(), (0o644, noise(99, 9 << 20)));
+    files.insert("lib/big.bin".to_owned(), (0o644, BIG.clone()));
     files
 }
 

@@ -185,7 +185,7 @@ impl Drop for Small {
 #[test]
 fn a_full_disk_changes_nothing_that_runs() {
     let temporary = tempfile::tempdir().unwrap();
-    let Some(small) = Small::new(&temporary.path().join("small"), "24m") else { return };
+    let Some(small) = Small::new(&temporary.path().join("small"), "16m") else { return };
     let lab = Lab::with_root(small.0.join("node"));
     let built = lab.build("1.0", &service("1.0"));
     let filler = small.0.join("filler");

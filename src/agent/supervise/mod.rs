@@ -6,7 +6,7 @@ mod process;
 mod unit;
 
 pub use exec::{ExecError, run as exec};
-pub use pidfile::Pidfile;
+pub use pidfile::{Pidfile, probe};
 pub use process::users_of;
 pub use unit::{UNIT_FORMAT, Unit, UnitError};
 

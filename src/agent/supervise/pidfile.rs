@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
@@ -128,8 +128,47 @@ fn spec(dir: &RoleDir, release: &ReleaseName, unit: &Unit) -> Result<Spec, Super
     })
 }
 
+/// Runs a command of a release as its service would be run; its exit code, or `None` if it took too long.
+pub fn probe(
+    dir: &RoleDir,
+    release: &ReleaseName,
+    unit: &Unit,
+    words: &[String],
+    within: Duration,
+) -> Result<Option<i32>, SuperviseError> {
+    let mut spec = spec(dir, release, unit)?;
+    spec.command = words.to_vec();
+    if let Some(program) = spec.command.first_mut() {
+        *program = unit.cwd.join(&*program).into_string();
+    }
+    (spec.pid_file, spec.log) = (None, "/dev/null".into());
+    let mut child = execute(&spec)?;
+    let failed = |error: std::io::Error| SuperviseError::Start(error.to_string());
+    let until = Instant::now() + within;
+    loop {
+        if let Some(status) = child.try_wait().map_err(failed)? {
+            // One that a signal ended has no code of its own; the shell's is 128 and the signal.
+            let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+            return Ok(status.code().or(signal.map(|signal| 128 + signal)));
+        }
+        if Instant::now() >= until {
+            if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+                // It leads its own session; what it started goes with it.
+                let _ = rustix::process::kill_process_group(group, Signal::KILL);
+            }
+            let _ = child.wait();
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Starts the process and waits until it is the service, or has said why not.
 fn spawn(spec: &Spec) -> Result<u32, SuperviseError> {
+    Ok(execute(spec)?.id())
+}
+
+fn execute(spec: &Spec) -> Result<Child, SuperviseError> {
     let failed = |error: std::io::Error| SuperviseError::Start(error.to_string());
     // The very binary that runs now, whatever has its name meanwhile.
     let mut child = Command::new("/proc/self/exe")
@@ -151,7 +190,7 @@ fn spawn(spec: &Spec) -> Result<u32, SuperviseError> {
         stdout.take(64 << 10).read_to_string(&mut why).map_err(failed)?;
     }
     if why.is_empty() {
-        return Ok(child.id());
+        return Ok(child);
     }
     let _ = child.wait();
     Err(SuperviseError::Start(why))
