@@ -14,8 +14,8 @@ use super::boot;
 use super::desk::Desk;
 use super::error::AgentError;
 use super::guard;
-use super::journal::{Deadline, Record};
 use super::names::ReleaseName;
+use super::record::{Deadline, Record};
 use crate::fs::{IoError, SwapError};
 
 /// What to make current.

@@ -8,9 +8,10 @@
 use std::time::Duration;
 
 use super::error::AgentError;
-use super::journal::{Journal, Record};
+use super::journal::Journal;
 use super::layout::{RoleDir, Root};
 use super::names::ReleaseName;
+use super::record::Record;
 use super::state::State;
 use super::supervise::{Pidfile, Process, Started, Supervisor, Unit};
 use crate::fs::{DirLock, LockKind, SwapError, read_symlink, symlink_remove, symlink_swap};

@@ -10,7 +10,7 @@ use super::layout::LayoutError;
 use super::lock::LockError;
 use super::names::ReleaseName;
 use super::objects::ObjectError;
-use super::stage::StageError;
+use super::stage_error::StageError;
 use super::supervise::{ExecError, SuperviseError, UnitError};
 use super::wire::WireError;
 use crate::fs::{IoError, SwapError};

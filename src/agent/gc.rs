@@ -18,9 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use super::desk::Desk;
 use super::error::AgentError;
-use super::journal::Record;
 use super::layout::Root;
 use super::names::ReleaseName;
+use super::record::Record;
 use super::recover;
 use super::state::State;
 use super::supervise::users_of;

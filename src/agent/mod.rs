@@ -17,6 +17,8 @@ mod accounts;
 mod activate;
 mod boot;
 mod bundles;
+mod call;
+mod choose;
 mod desk;
 mod drift;
 mod error;
@@ -29,40 +31,46 @@ mod lock;
 mod names;
 mod objects;
 mod ops;
+mod patch;
 mod place;
 mod receive;
+mod record;
 mod recover;
 mod release;
 mod render;
 mod rollback;
 mod service;
 mod stage;
+mod stage_error;
 mod state;
 mod status;
 pub mod supervise;
+mod unpack;
 mod unsynced;
 pub mod wire;
 
 pub use activate::{ActivateError, Activated, Activation};
 pub use bundles::{Bundle, BundleError, Wanted};
+pub use call::{
+    Answer, Call, Confirmed, Drift, Have, History, Line, Noted, Probed, Request, ServiceStarted, WantedObject,
+};
 pub use desk::Desk;
 pub use drift::{Difference, What};
 pub use error::{AgentError, ErrorLine};
 pub use gc::{Collected, CollectedRelease, GcRequest};
 pub use guard::run as guard;
-pub use journal::{Deadline, Entry, JournalError, Record};
+pub use journal::JournalError;
 pub use layout::{LayoutError, RoleDir, Root};
 pub use lock::{Authority, Claim, HeldLock, LockError, Owner, acquire as acquire_lock, owner as lock_owner};
 pub use names::{ReleaseName, ReleaseNameError};
 pub use objects::{ObjectError, ObjectId, Objects};
-pub use ops::{
-    Answer, Call, Confirmed, Drift, Have, History, Line, Noted, Probed, ROOT_MODE, Request, ServiceStarted,
-    WantedObject, perform,
-};
+pub use ops::{ROOT_MODE, perform};
 pub use receive::{read_line, receive};
+pub use record::{Deadline, Entry, Record};
 pub use release::{ReleaseRecord, Rendered};
 pub use render::{ClusterContext, Context, NodeContext};
 pub use rollback::{Rollback, RolledBack};
-pub use stage::{StageError, StageRequest, Staged};
+pub use stage::{StageRequest, Staged};
+pub use stage_error::StageError;
 pub use state::{Illegal, Phase, State};
 pub use status::{BadStatus, NodeStatus, RoleStatus, StagedStatus, UnconfirmedStatus};

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use super::bundles::{Bundle, object_of};
 use super::objects::{ObjectId, Objects};
 use super::render::Text;
-use super::stage::StageError;
+use super::stage_error::StageError;
 use crate::bundle::{Entry, Node, Record};
 use crate::fs::{IoError, IoResultExt as _, open_directory};
 use crate::model::BundlePath;

@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use super::journal::{Deadline, FORMAT, Record};
 use super::names::ReleaseName;
+use super::record::{Deadline, FORMAT, Record};
 use crate::model::Digest;
 
 /// What is under way.

@@ -99,6 +99,10 @@ pub struct UnconfirmedStatus {
     pub left_ms: Option<u64>,
 }
 
+/// How long it waits for whoever is at a role: the lock of one that was killed while it started its guard is
+/// let go only when the guard's program is loaded.
+const GLANCE: std::time::Duration = std::time::Duration::from_millis(250);
+
 /// Where a node is.
 pub(super) fn status(root: Option<&Root>, role: Option<&Role>) -> Result<NodeStatus, AgentError> {
     let Some(root) = root else { return Ok(NodeStatus { lock: None, roles: Vec::new() }) };
@@ -119,7 +123,7 @@ fn of_role(root: &Root, dir: &RoleDir) -> Result<RoleStatus, AgentError> {
     let mut problem = None;
     if needs_hand(dir, &state)? {
         // Unless somebody is at it right now; then what is there is what is told.
-        match Desk::open_within(root, dir.clone(), std::time::Duration::ZERO) {
+        match Desk::open_within(root, dir.clone(), GLANCE) {
             Ok(Some(desk)) => state = desk.state().clone(),
             Ok(None) => {}
             Err(error) => problem = Some(error.full()),
@@ -153,7 +157,7 @@ fn describe(dir: &RoleDir, state: &State, process: Process, problem: Option<Stri
     let present = |known: &&super::state::Known| !known.removed;
     let current = state.current.clone();
     let unit = current.as_ref().and_then(|release| Unit::read(&dir.release_service(release)).ok().flatten());
-    let left = |deadline: &journal::Deadline| {
+    let left = |deadline: &super::record::Deadline| {
         (deadline.boot == boot::id()).then(|| {
             deadline.at_ms.saturating_sub(u64::try_from(boot::now().as_millis()).unwrap_or(u64::MAX))
         })

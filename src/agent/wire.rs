@@ -9,22 +9,18 @@
 //! * A change of the format changes [`PUSH_FORMAT`], which the header carries.
 
 use std::io::{self, Read, Write};
-use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
-use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound};
 
+pub use super::choose::{Choice, choose};
 use super::objects::ObjectId;
-use crate::bundle::layout::{self, PIECE};
-use crate::bundle::{Node, Toc};
+pub use super::patch::{MAX_PATCH, apply_patch, make_patch, pack};
+use crate::bundle::layout::PIECE;
 use crate::fs::IoError;
 use crate::model::Digest;
 
 /// The version of the stream.
 pub const PUSH_FORMAT: u32 = 1;
-
-/// The largest file, old or new, that a patch is made for: both are held in memory.
-pub const MAX_PATCH: u64 = 128 << 20;
 
 /// Bytes before an item's head and body.
 const HEADER: usize = 17;
@@ -254,96 +250,6 @@ pub fn read_bytes(from: &mut impl Read, count: u64) -> Result<Vec<u8>, WireError
     Ok(bytes)
 }
 
-/// Packs contents of together at most [`PIECE`] bytes.
-pub fn pack(contents: &[u8], level: i32) -> io::Result<Vec<u8>> {
-    let mut out = Vec::new();
-    crate::bundle::frame::compress(contents, level, &mut out)?;
-    Ok(out)
-}
-
-fn zstd_error(code: usize) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, zstd::zstd_safe::get_error_name(code))
-}
-
-/// What turns `old` into `new`; both at most [`MAX_PATCH`] bytes.
-pub fn make_patch(old: &[u8], new: &[u8], level: i32) -> io::Result<Vec<u8>> {
-    let window = (old.len() + new.len()).next_power_of_two().trailing_zeros().clamp(10, 31);
-    let mut context = CCtx::create();
-    let parameters = [
-        CParameter::CompressionLevel(level),
-        CParameter::WindowLog(window),
-        CParameter::EnableLongDistanceMatching(true),
-        CParameter::ContentSizeFlag(true),
-    ];
-    for parameter in parameters {
-        context.set_parameter(parameter).map_err(zstd_error)?;
-    }
-    context.ref_prefix(old).map_err(zstd_error)?;
-    let mut out = Vec::with_capacity(compress_bound(new.len()));
-    context.compress2(&mut out, new).map_err(zstd_error)?;
-    Ok(out)
-}
-
-/// The content of `size` bytes that a patch makes of `old`.
-pub fn apply_patch(old: &[u8], patch: &[u8], size: u64) -> io::Result<Vec<u8>> {
-    let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-    let size = usize::try_from(size).ok().filter(|size| *size as u64 <= MAX_PATCH);
-    let size = size.ok_or_else(|| wrong("it is too large for a patch"))?;
-    let mut context = DCtx::create();
-    context.ref_prefix(old).map_err(zstd_error)?;
-    let mut out = Vec::with_capacity(size);
-    context.decompress(&mut out, patch).map_err(zstd_error)?;
-    if out.len() == size {
-        Ok(out)
-    } else {
-        Err(wrong("it makes another number of bytes than the table says"))
-    }
-}
-
-/// What to send of a layer, when patches are not made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Choice {
-    /// A frame as it is.
-    Frame(usize),
-    /// These entries, packed anew; together at most [`PIECE`] bytes.
-    Packed(Vec<usize>),
-}
-
-/// Chooses how the missing entries of a layer travel: a frame as it is once a third of its bytes are wanted.
-///
-/// Choices stand in the layer's order, so that one read of the blob serves all.
-pub fn choose(toc: &Toc, missing: &[(usize, usize)]) -> Vec<Choice> {
-    let wanted = missing.iter().flat_map(|(start, end)| *start..*end.min(&toc.entries.len()));
-    let mut choices = Vec::new();
-    let mut by_frame: std::collections::BTreeMap<usize, Vec<usize>> = std::collections::BTreeMap::new();
-    for entry in wanted {
-        let Node::File { size, .. } = toc.entries[entry].node else { continue };
-        for frame in frames_of(toc, toc.offsets[entry], size) {
-            by_frame.entry(frame).or_default().push(entry);
-        }
-    }
-    for (frame, entries) in by_frame {
-        let bytes: u64 = entries.iter().map(|entry| toc.entries[*entry].size()).sum();
-        let large = entries.iter().any(|entry| layout::is_large(toc.entries[*entry].size()));
-        if large || bytes * 3 >= toc.frames[frame].tar_size {
-            choices.push(Choice::Frame(frame));
-        } else {
-            choices.push(Choice::Packed(entries));
-        }
-    }
-    choices
-}
-
-/// Which frames hold a range of the tar.
-pub(super) fn frames_of(toc: &Toc, offset: u64, size: u64) -> Range<usize> {
-    if size == 0 {
-        return 0..0;
-    }
-    let start = toc.frames.partition_point(|frame| frame.tar_offset + frame.tar_size <= offset);
-    let end = toc.frames.partition_point(|frame| frame.tar_offset < offset + size);
-    start.min(end)..end
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -383,20 +289,6 @@ mod tests {
         let mut long = vec![3u8, 0, 0, 0, 0, 0, 0, 0, 0, 41, 0, 0, 0];
         long.extend_from_slice(&(100u32 << 20).to_le_bytes());
         assert!(matches!(Item::read(&mut &long[..]), Err(WireError::Broken(_))));
-    }
-
-    #[test]
-    fn a_patch_is_small_and_checked() {
-        let old: Vec<u8> =
-            (0..3_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-        let mut new = old.clone();
-        new.splice(1_000_000..1_000_010, *b"windlass was here");
-        let patch = make_patch(&old, &new, 3).unwrap();
-        assert!(patch.len() < 10_000, "{}", patch.len());
-        assert!(apply_patch(&old, &patch, new.len() as u64).unwrap() == new);
-        assert!(apply_patch(&old, &patch, new.len() as u64 - 1).is_err());
-        assert!(apply_patch(&old, &patch, MAX_PATCH + 1).is_err());
-        assert!(apply_patch(&old[1..], &patch, new.len() as u64).map_or(true, |made| made != new));
     }
 
     proptest! {
