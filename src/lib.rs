@@ -7,24 +7,32 @@
 //! |---|---|
 //! | [`cli`] | arguments, one file per command, errors to text and exit codes |
 //! | [`report`] | progress, tables, diffs: what a person reads |
+//! | `agent` | what runs on a node: objects, stage, activate, guard, journal, gc |
 //! | [`build`] | the parallel engine: recipe to bundle in the store |
-//! | [`inventory`] | cluster.toml, host lists, rollout policy, selection of nodes |
-//! | [`transport`] | nodes, reached: SSH, this machine, jump hosts, known hosts |
+//! | `inventory` | cluster.toml, host lists, rollout policy, selection of nodes |
+//! | `transport` | nodes, reached: SSH, this machine, jump hosts, known hosts |
 //! | [`store`] | `out/`: OCI layout, caches, locks, gc |
 //! | [`bundle`] | the format: canonical tar, frames, table of contents, manifest |
 //! | [`archive`] | vendor archives as checked streams of entries |
 //! | [`recipe`] | windlass.toml, recipes, templates, windlass.lock, diagnostics |
 //! | [`fs`] | the only place that renames, links, locks and fsyncs |
 //! | [`model`] | digest, names, paths, sizes: no I/O |
+//!
+//! `agent`, `inventory` and `transport` are compiled with the feature `nodes`: the half that works on nodes is
+//! not complete yet.
 
+#[cfg(feature = "nodes")]
+pub mod agent;
 pub mod archive;
 pub mod build;
 pub mod bundle;
 pub mod cli;
 pub mod fs;
+#[cfg(feature = "nodes")]
 pub mod inventory;
 pub mod model;
 pub mod recipe;
 pub mod report;
 pub mod store;
+#[cfg(feature = "nodes")]
 pub mod transport;

@@ -71,6 +71,9 @@ pub enum Command {
     Gc(Gc),
     /// Show all of the above on a small project in a temporary folder
     Demo(Demo),
+    /// What runs on a node: called by a controller, or by hand
+    #[cfg(feature = "nodes")]
+    Node(super::node::Node),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the manual page

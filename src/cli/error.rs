@@ -54,6 +54,13 @@ impl Failure {
         failure
     }
 
+    /// With one more cause.
+    #[cfg(feature = "nodes")]
+    pub(super) fn cause(mut self, cause: impl Into<String>) -> Self {
+        self.causes.push(cause.into());
+        self
+    }
+
     /// With one more line of help.
     pub(super) fn help(mut self, line: impl Into<String>) -> Self {
         self.help.push(line.into());

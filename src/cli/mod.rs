@@ -11,6 +11,10 @@ mod gc;
 mod inspect;
 mod lock;
 mod ls;
+#[cfg(feature = "nodes")]
+mod node;
+#[cfg(feature = "nodes")]
+mod node_text;
 mod rows;
 mod run;
 mod set;

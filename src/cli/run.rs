@@ -10,6 +10,8 @@ use serde_json::json;
 use super::args::{Arguments, Command, Format};
 use super::context::Context;
 use super::error::{Failure, exit};
+#[cfg(feature = "nodes")]
+use super::node;
 use super::{build, completions, demo, diff, gc, inspect, lock, ls, set, signals, unpack, verify};
 use crate::model::Cancel;
 
@@ -21,7 +23,9 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(&arguments, &error),
     };
     let cancel = Cancel::new();
-    signals::watch(&cancel);
+    if !has_own_signals(&parsed.command) {
+        signals::watch(&cancel);
+    }
     let context = Context::new(parsed.common.clone(), cancel);
     let outcome = match &parsed.command {
         Command::Set(args) => set::run(&context, args),
@@ -34,6 +38,8 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&context, args),
         Command::Gc(args) => gc::run(&context, args),
         Command::Demo(args) => demo::run(&context, args),
+        #[cfg(feature = "nodes")]
+        Command::Node(args) => node::run(&context, args),
         Command::Completions(args) => completions::run(args),
         Command::Man => completions::man(),
     };
@@ -43,6 +49,15 @@ pub fn main() -> ExitCode {
             report(&context, &failure);
             ExitCode::from(failure.exit)
         }
+    }
+}
+
+/// Whether a command minds signals itself.
+fn has_own_signals(command: &Command) -> bool {
+    match command {
+        #[cfg(feature = "nodes")]
+        Command::Node(args) => args.is_detached() || args.answers_lines(),
+        _ => false,
     }
 }
 

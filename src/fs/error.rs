@@ -17,6 +17,11 @@ pub struct IoError {
 }
 
 impl IoError {
+    /// What was tried on which path, and what the system said.
+    pub fn new(action: &'static str, path: &Utf8Path, source: impl Into<io::Error>) -> Self {
+        Self { action, path: path.to_owned(), source: source.into() }
+    }
+
     /// What a person might do about it.
     pub fn help(&self) -> Vec<String> {
         let advice = match self.source.kind() {
@@ -41,6 +46,6 @@ pub trait IoResultExt<T> {
 
 impl<T, E: Into<io::Error>> IoResultExt<T> for Result<T, E> {
     fn at(self, action: &'static str, path: &Utf8Path) -> Result<T, IoError> {
-        self.map_err(|source| IoError { action, path: path.to_owned(), source: source.into() })
+        self.map_err(|source| IoError::new(action, path, source))
     }
 }

@@ -1,14 +1,14 @@
-//! Advisory locks on directories.
+//! Advisory locks on directories, and on files that say who holds them.
 //!
 //! `flock` on the directory itself: nothing to create, nothing left behind, and the kernel lets go when
 //! the holder dies, however it dies.
 
 use std::fs::File;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use super::{IoError, IoResultExt};
 use crate::model::Cancel;
@@ -57,5 +57,57 @@ impl DirLock {
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(errno) => Err(errno).at("lock", dir),
         }
+    }
+
+    /// Waits for the lock, but no longer than `patience`; `None` if somebody still holds it then.
+    pub fn wait_for(dir: &Utf8Path, kind: LockKind, patience: Duration) -> Result<Option<Self>, IoError> {
+        let until = Instant::now() + patience;
+        loop {
+            match Self::attempt(dir, kind)? {
+                Some(lock) => return Ok(Some(lock)),
+                None if Instant::now() >= until => return Ok(None),
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+}
+
+/// A lock on a file of its own, whose content may say who holds it; dropping it lets go.
+///
+/// The file stays: removing it would let two processes hold locks on two files of one name.
+#[derive(Debug)]
+pub struct FileLock {
+    file: File,
+}
+
+impl FileLock {
+    /// Takes the lock if nobody holds it; `None` if somebody does.
+    pub fn attempt(path: &Utf8Path) -> Result<Option<Self>, IoError> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = rustix::fs::open(path.as_std_path(), flags, Mode::from_raw_mode(0o600)).at("open", path)?;
+        match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self { file: File::from(fd) })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(errno).at("lock", path),
+        }
+    }
+
+    /// Whether somebody holds the lock; a file that is not there is held by nobody.
+    pub fn is_held(path: &Utf8Path) -> Result<bool, IoError> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = match rustix::fs::open(path.as_std_path(), flags, Mode::empty()) {
+            Err(rustix::io::Errno::NOENT) => return Ok(false),
+            other => other.at("open", path)?,
+        };
+        match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(false),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+            Err(errno) => Err(errno).at("lock", path),
+        }
+    }
+
+    /// The locked file.
+    pub fn file(&self) -> &File {
+        &self.file
     }
 }

@@ -6,10 +6,20 @@
 //! * A replaced file is the old one or the new one at every moment, never neither.
 //! * Work that is given up leaves nothing: unfinished files have no name where the file system allows it.
 
+mod append;
+mod disk;
 mod error;
 mod lock;
+mod open;
 mod staged;
+mod symlink;
+mod tree;
 
+pub use append::{AppendLog, cut_torn_line};
+pub use disk::{Space, space, sync_file_system};
 pub use error::{IoError, IoResultExt};
-pub use lock::{DirLock, LockKind};
-pub use staged::{Staged, clear_leftovers, is_leftover, replace, sync_dir};
+pub use lock::{DirLock, FileLock, LockKind};
+pub use open::{open_beneath, open_directory};
+pub use staged::{Staged, clear_leftovers, is_leftover, replace, replace_with_mode, sync_dir};
+pub use symlink::{SwapError, read_symlink, symlink_remove, symlink_swap};
+pub use tree::{remove_tree, rename_directory};

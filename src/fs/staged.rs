@@ -27,7 +27,7 @@ static COUNTER: AtomicU64 = AtomicU64::new(0);
 /// The start of every temporary name, so that leftovers of a killed process can be told.
 const TEMPORARY: &str = ".tmp-";
 
-fn temporary_name(dir: &Utf8Path) -> Utf8PathBuf {
+pub(super) fn temporary_name(dir: &Utf8Path) -> Utf8PathBuf {
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
     dir.join(format!("{TEMPORARY}{}-{count}", std::process::id()))
 }
@@ -109,11 +109,17 @@ impl Drop for Staged {
 
 /// Replaces `path` by `bytes`, atomically and durably.
 pub fn replace(path: &Utf8Path, bytes: &[u8]) -> Result<(), IoError> {
+    replace_with_mode(path, bytes, 0o644)
+}
+
+/// Replaces `path` by `bytes`, atomically and durably; nobody whom `mode` keeps out ever sees them.
+pub fn replace_with_mode(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<(), IoError> {
     let dir = match path.parent() {
         Some(dir) if !dir.as_str().is_empty() => dir,
         _ => Utf8Path::new("."),
     };
     let staged = Staged::new_in(dir)?;
+    rustix::fs::fchmod(&staged.file, Mode::from_raw_mode(mode)).at("change the mode of", path)?;
     (&staged.file).write_all(bytes).at("write", path)?;
     staged.file.sync_all().at("write", path)?;
     staged.publish(path)?;

@@ -7,6 +7,7 @@ mod path;
 mod role;
 mod size;
 mod span;
+mod timestamp;
 
 pub use cancel::{Cancel, Cancelled};
 pub use digest::{Digest, DigestError, Hasher};
@@ -15,3 +16,4 @@ pub use path::{BundlePath, PathError};
 pub use role::{NameError, NodeName, Reference, ReferenceError, Role, Version};
 pub use size::{ByteSize, SizeError};
 pub use span::{DurationError, Span};
+pub use timestamp::Timestamp;

@@ -1,0 +1,372 @@
+//! The object store: each file's content once, under its digest.
+//!
+//! # Invariants
+//!
+//! * An object has its name only when its content was hashed and has that digest.
+//! * Objects are read-only (0444, executable ones 0555) and never written again. All have the same time of
+//!   change: one that was written to, through whichever release, is told by it and counts as missing.
+//! * Who adds or uses objects holds `objects/` shared; gc holds it alone.
+//! * Objects are not synced one by one. A marker says that some may not be on the disk yet; after a reboot
+//!   those that are as young as it are hashed again before they are believed. See [`super::unsynced`].
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::layout::Root;
+use super::unsynced::Unsynced;
+use crate::fs::{DirLock, IoError, IoResultExt as _, LockKind, open_directory};
+use crate::model::{Digest, Hasher};
+
+/// A content and whether it is executable, which is the inode's and so part of the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectId {
+    /// Of the content.
+    pub digest: Digest,
+    /// Mode 0555 instead of 0444.
+    pub executable: bool,
+}
+
+impl ObjectId {
+    /// Its path below `objects/`.
+    pub fn path(&self) -> String {
+        let hex = self.digest.hex();
+        format!("{}/{}{}", &hex[..2], &hex[2..], if self.executable { ".x" } else { "" })
+    }
+
+    /// Reads a path below `objects/`.
+    pub fn from_path(shard: &str, name: &str) -> Option<Self> {
+        let (hex, executable) = name.strip_suffix(".x").map_or((name, false), |hex| (hex, true));
+        let digest = Digest::from_hex(&format!("{shard}{hex}")).ok().filter(|_| shard.len() == 2)?;
+        Some(Self { digest, executable })
+    }
+
+    fn mode(self) -> Mode {
+        Mode::from_raw_mode(if self.executable { 0o555 } else { 0o444 })
+    }
+}
+
+/// The object store of a root, opened to add or use objects.
+#[derive(Debug)]
+pub struct Objects {
+    path: Utf8PathBuf,
+    dir: OwnedFd,
+    shards: [AtomicBool; 256],
+    unsynced: Option<Unsynced>,
+    _lock: DirLock,
+}
+
+/// Why an object could not be added or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ObjectError {
+    /// The content is not what it was said to be.
+    #[error("content that should be {wanted} is {found}")]
+    Content {
+        /// What it should be.
+        wanted: Digest,
+        /// What it is.
+        found: Digest,
+    },
+    /// It is not there.
+    #[error("object {0} is not on this node")]
+    Absent(Digest),
+    /// The system refused.
+    #[error(transparent)]
+    Io(#[from] IoError),
+}
+
+/// When every object was last changed: as in a layer's tar, a second after 1970 began.
+const MTIME: i64 = 1;
+
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+impl Objects {
+    /// Opens the store to use what is in it.
+    pub fn open(root: &Root) -> Result<Self, ObjectError> {
+        let path = root.objects();
+        let lock = DirLock::wait(&path, LockKind::Shared)?;
+        let dir = open_directory(&path)?;
+        Ok(Self { path, dir, shards: [const { AtomicBool::new(false) }; 256], unsynced: None, _lock: lock })
+    }
+
+    /// Opens the store to add to it. What a power cut may have torn is hashed again first.
+    pub fn open_to_add(root: &Root) -> Result<Self, ObjectError> {
+        let mut objects = Self::open(root)?;
+        super::unsynced::check_after_reboot(&objects.path)?;
+        objects.unsynced = Some(Unsynced::mark(&objects.path)?);
+        Ok(objects)
+    }
+
+    /// Its folder.
+    pub fn path(&self) -> &Utf8Path {
+        &self.path
+    }
+
+    /// Its folder, open.
+    pub fn dir(&self) -> &OwnedFd {
+        &self.dir
+    }
+
+    /// Everything added so far is on the disk: the caller synced the file system.
+    pub fn synced(&mut self) -> Result<(), IoError> {
+        if let Some(unsynced) = self.unsynced.take() {
+            unsynced.clear(&self.path)?;
+        }
+        Ok(())
+    }
+
+    /// Whether an object of that size is there and was not written to.
+    pub fn has(&self, id: ObjectId, size: u64) -> bool {
+        rustix::fs::statat(&self.dir, id.path(), AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+            let whole = u64::try_from(stat.st_size) == Ok(size) && stat.st_mtime == MTIME;
+            whole && stat.st_mode & 0o170_000 == 0o100_000
+        })
+    }
+
+    /// Which of `wanted`, with their sizes, are not there. One that is there with the other mode is copied.
+    pub fn missing(
+        &self,
+        wanted: impl IntoIterator<Item = (ObjectId, u64)>,
+    ) -> Result<Vec<ObjectId>, ObjectError> {
+        let mut missing = Vec::new();
+        for (id, size) in wanted {
+            if !self.has(id, size) && !self.adopt(id, size)? {
+                missing.push(id);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Makes an object out of the one with the same content and the other mode, if that is there and whole.
+    fn adopt(&self, id: ObjectId, size: u64) -> Result<bool, ObjectError> {
+        let twin = ObjectId { executable: !id.executable, ..id };
+        if self.unsynced.is_none() || !self.has(twin, size) {
+            return Ok(false);
+        }
+        let mut from = self.open_object(twin)?;
+        let mut pending = self.begin(id)?;
+        let mut hasher = Hasher::new();
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            let count = from.read(&mut buffer).at("read", &self.path.join(twin.path()))?;
+            if count == 0 {
+                break;
+            }
+            hasher.update(&buffer[..count]);
+            pending.append(&buffer[..count])?;
+        }
+        match pending.publish(hasher.finish()) {
+            Ok(()) => Ok(true),
+            Err(ObjectError::Content { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Adds `content` after hashing it; false if it was there.
+    pub fn add(&self, id: ObjectId, content: &[u8]) -> Result<bool, ObjectError> {
+        let found = Digest::of(content);
+        if found != id.digest {
+            return Err(ObjectError::Content { wanted: id.digest, found });
+        }
+        if self.has(id, content.len() as u64) {
+            return Ok(false);
+        }
+        let mut pending = self.begin(id)?;
+        pending.append(content)?;
+        pending.publish(found)?;
+        Ok(true)
+    }
+
+    /// Starts an object whose content arrives in pieces.
+    pub fn begin(&self, id: ObjectId) -> Result<Pending<'_>, ObjectError> {
+        let shard = usize::from(id.digest.as_bytes()[0]);
+        let name = &id.digest.hex()[..2];
+        if !self.shards[shard].load(Ordering::Relaxed) {
+            match rustix::fs::mkdirat(&self.dir, name, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => self.shards[shard].store(true, Ordering::Relaxed),
+                Err(errno) => {
+                    return Err(IoError::new("create", &self.path.join(name), errno).into());
+                }
+            }
+        }
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let temporary = format!("{name}/.tmp-{}-{count}", std::process::id());
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.dir, &*temporary, flags, id.mode());
+        let file = File::from(fd.at("create", &self.path.join(&temporary))?);
+        Ok(Pending { objects: self, id, file, temporary: Some(temporary) })
+    }
+
+    /// Copies an object into `to`, checking its digest: a copy shares no fate with what it is of.
+    pub fn copy(&self, id: ObjectId, to: &mut File, shown: &Utf8Path) -> Result<(), ObjectError> {
+        let mut from = self.open_object(id)?;
+        let mut hasher = Hasher::new();
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            let count = from.read(&mut buffer).at("read", &self.path.join(id.path()))?;
+            if count == 0 {
+                break;
+            }
+            hasher.update(&buffer[..count]);
+            to.write_all(&buffer[..count]).at("write", shown)?;
+        }
+        match hasher.finish() {
+            found if found == id.digest => Ok(()),
+            found => Err(ObjectError::Content { wanted: id.digest, found }),
+        }
+    }
+
+    fn open_object(&self, id: ObjectId) -> Result<File, ObjectError> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.dir, id.path(), flags, Mode::empty()) {
+            Ok(fd) => Ok(File::from(fd)),
+            Err(Errno::NOENT) => Err(ObjectError::Absent(id.digest)),
+            Err(errno) => Err(IoError::new("open", &self.path.join(id.path()), errno).into()),
+        }
+    }
+
+    /// Reads an object of at most `max` bytes whole and checks its digest.
+    pub fn read(&self, id: ObjectId, max: u64) -> Result<Vec<u8>, ObjectError> {
+        let mut content = Vec::new();
+        let mut file = self.open_object(id)?.take(max.saturating_add(1));
+        file.read_to_end(&mut content).at("read", &self.path.join(id.path()))?;
+        match Digest::of(&content) {
+            found if found == id.digest && content.len() as u64 <= max => Ok(content),
+            found => Err(ObjectError::Content { wanted: id.digest, found }),
+        }
+    }
+}
+
+/// An object that is being written; dropped before it is published, it is gone.
+#[derive(Debug)]
+pub struct Pending<'a> {
+    objects: &'a Objects,
+    id: ObjectId,
+    file: File,
+    temporary: Option<String>,
+}
+
+impl Pending<'_> {
+    fn shown(&self) -> Utf8PathBuf {
+        self.objects.path.join(self.id.path())
+    }
+
+    /// Writes the next bytes.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), ObjectError> {
+        Ok(self.file.write_all(bytes).at("write", &self.shown())?)
+    }
+
+    /// Writes bytes at a place; others may write at other places meanwhile.
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), ObjectError> {
+        Ok(self.file.write_all_at(bytes, offset).at("write", &self.shown())?)
+    }
+
+    /// Gives the object its name, if `found`, the digest of all that was written, is what it should be.
+    pub fn publish(mut self, found: Digest) -> Result<(), ObjectError> {
+        if found != self.id.digest {
+            return Err(ObjectError::Content { wanted: self.id.digest, found });
+        }
+        if let Some(temporary) = &self.temporary {
+            let dir = &self.objects.dir;
+            let time = rustix::fs::Timespec { tv_sec: MTIME, tv_nsec: 0 };
+            let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+            rustix::fs::futimens(&self.file, &times).at("set the time of", &self.shown())?;
+            rustix::fs::renameat(dir, &**temporary, dir, self.id.path())
+                .at("rename a file to", &self.shown())?;
+        }
+        self.temporary = None;
+        Ok(())
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if let Some(temporary) = self.temporary.take() {
+            // gc removes what this cannot.
+            let _ = rustix::fs::unlinkat(&self.objects.dir, &*temporary, AtFlags::empty());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> (tempfile::TempDir, Root) {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(temporary.path().join("root")).unwrap();
+        (temporary, Root::create(&path, 0o700).unwrap())
+    }
+
+    fn id(content: &[u8], executable: bool) -> ObjectId {
+        ObjectId { digest: Digest::of(content), executable }
+    }
+
+    fn markers(root: &Root) -> usize {
+        let names =
+            root.objects().read_dir_utf8().unwrap().map(|entry| entry.unwrap().file_name().to_owned());
+        names.filter(|name| name.starts_with(".unsynced-")).count()
+    }
+
+    #[test]
+    fn many_writers_of_the_same_contents() {
+        let (_keep, root) = root();
+        let contents: Vec<Vec<u8>> = (0..50u32).map(|n| n.to_le_bytes().repeat(100)).collect();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let objects = Objects::open_to_add(&root).unwrap();
+                    for content in &contents {
+                        objects.add(id(content, false), content).unwrap();
+                    }
+                });
+            }
+        });
+        let mut objects = Objects::open_to_add(&root).unwrap();
+        for content in &contents {
+            assert_eq!(objects.read(id(content, false), 400).unwrap(), *content);
+        }
+        // The same content as an executable is a file of its own, made here.
+        let twin = id(&contents[7], true);
+        assert_eq!(objects.missing([(twin, 400), (id(b"x", false), 1)]).unwrap(), [id(b"x", false)]);
+        assert!(matches!(objects.add(id(b"a", false), b"b"), Err(ObjectError::Content { .. })));
+        drop(objects.begin(id(b"given up", false)).unwrap());
+        objects.synced().unwrap();
+        let all = walkdir::WalkDir::new(root.objects()).into_iter().map(Result::unwrap);
+        assert_eq!(all.filter(|entry| entry.file_type().is_file()).count(), 51);
+        assert_eq!(markers(&root), 0);
+    }
+
+    #[test]
+    fn what_a_power_cut_may_have_torn_is_hashed_again() {
+        let (_keep, root) = root();
+        let objects = Objects::open_to_add(&root).unwrap();
+        let (whole, torn) = (id(b"whole", false), id(b"torn", false));
+        objects.add(whole, b"whole").unwrap();
+        objects.add(torn, b"torn").unwrap();
+        drop(objects);
+        // Nobody synced, and the machine was started anew; of one file only the size reached the disk.
+        let marker = root.objects().read_dir_utf8().unwrap().map(|entry| entry.unwrap().into_path());
+        let marker =
+            marker.into_iter().find(|path| path.file_name().unwrap().starts_with(".unsynced-")).unwrap();
+        let time = marker.metadata().unwrap().modified().unwrap();
+        std::fs::write(&marker, "another boot").unwrap();
+        File::options().write(true).open(&marker).unwrap().set_modified(time).unwrap();
+        let path = root.objects().join(torn.path());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, [0; 4]).unwrap();
+        let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1);
+        File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+        assert!(Objects::open(&root).unwrap().has(torn, 4));
+        let objects = Objects::open_to_add(&root).unwrap();
+        assert_eq!(objects.missing([(whole, 5), (torn, 4)]).unwrap(), [torn]);
+        assert_eq!(markers(&root), 1, "its own");
+    }
+}

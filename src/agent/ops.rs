@@ -1,0 +1,163 @@
+//! Doing what is asked: the root, the lock, the role, then the operation itself.
+//!
+//! # Invariants
+//!
+//! * What changes the node needs its lock: through the token of a rollout that holds it, or by taking it.
+//! * The lock is asked for again after waiting for the role.
+
+use camino::Utf8Path;
+
+use super::activate::{self, Activation};
+use super::call::{
+    Answer, Call, Confirmed, Drift, Have, History, Noted, Probed, Request, ServiceStarted, WantedObject,
+};
+use super::desk::Desk;
+use super::error::AgentError;
+use super::journal;
+use super::layout::Root;
+use super::lock::Authority;
+use super::objects::{ObjectId, Objects};
+use super::record::Record;
+use super::rollback::{self, Rollback};
+use super::supervise::{self, Unit};
+use super::{drift, gc, stage, status};
+use crate::model::{Role, Span};
+use crate::recipe::{Probe, Ready};
+
+/// The mode of a root that the agent makes.
+pub const ROOT_MODE: u32 = 0o700;
+
+/// Does what is asked, at the root at `path`.
+pub fn perform(path: &Utf8Path, call: Call) -> Result<Answer, AgentError> {
+    let Call { token, claim, request } = call;
+    let open = || Root::open(path)?.ok_or_else(|| AgentError::NoRoot(path.to_owned()));
+    match request {
+        Request::Status { role } => {
+            Ok(Answer::Status(status::status(Root::open(path)?.as_ref(), role.as_ref())?))
+        }
+        Request::Have { objects } => Ok(Answer::Have(have(Root::open(path)?.as_ref(), path, &objects)?)),
+        Request::Journal { role } => {
+            let (_, entries) = journal::read(&open()?.role(&role).journal())?;
+            Ok(Answer::History(History { entries }))
+        }
+        Request::Drift { role, release } => {
+            let root = open()?;
+            let dir = root.role(&role);
+            let release = match release {
+                Some(release) => release,
+                None => journal::read(&dir.journal())?.0.current.ok_or(AgentError::NoCurrent { role })?,
+            };
+            let drift = drift::drift(&root, &dir, &release)?;
+            Ok(Answer::Drift(Drift { release, drift }))
+        }
+        Request::ServiceStatus { role } => Ok(Answer::Process(Desk::open(&open()?, &role)?.process()?)),
+        Request::Probe { role, within } => Ok(Answer::Probed(probe(&open()?, role, within)?)),
+        Request::Stage(request) => {
+            let root = Root::create(path, ROOT_MODE)?;
+            let authority = Authority::new(&root, token, &claim)?;
+            let mut desk = Desk::create(&root, &request.role)?;
+            authority.check(&root)?;
+            Ok(Answer::Staged(Box::new(stage::stage(&mut desk, &request)?)))
+        }
+        Request::Gc(request) => {
+            let root = open()?;
+            let _authority = Authority::new(&root, token, &claim)?;
+            Ok(Answer::Collected(gc::collect(&root, request)?))
+        }
+        change => {
+            let root = open()?;
+            let authority = Authority::new(&root, token, &claim)?;
+            let mut desk = Desk::open(&root, change.role().ok_or_else(|| unexpected("a role"))?)?;
+            // Waiting for the role may have taken long enough to lose the lock.
+            authority.check(&root)?;
+            change_role(&mut desk, change)
+        }
+    }
+}
+
+fn unexpected(what: &str) -> AgentError {
+    AgentError::Internal(format!("a request without {what}"))
+}
+
+fn change_role(desk: &mut Desk, request: Request) -> Result<Answer, AgentError> {
+    match request {
+        Request::Activate { from, to, rollout, confirm_within, allow_bad, .. } => {
+            let confirm_within = confirm_within.map(|span| span.0);
+            let wanted = Activation { from, to, rollout, confirm_within, allow_bad };
+            Ok(Answer::Activated(activate::activate(desk, &wanted)?))
+        }
+        Request::Confirm { release, .. } => {
+            let already = activate::confirm(desk, &release)?;
+            Ok(Answer::Confirmed(Confirmed { release, already }))
+        }
+        Request::Rollback { from, to, why, bad, restart, .. } => {
+            let wanted = Rollback { from, to, why, bad, restart };
+            Ok(Answer::RolledBack(rollback::rollback(desk, &wanted)?))
+        }
+        Request::MarkBad { release, why, .. } => {
+            desk.record(Record::MarkedBad { release: release.clone(), why })?;
+            Ok(Answer::Noted(Noted { release }))
+        }
+        Request::Pin { release, pinned, .. } => {
+            let note = release.clone();
+            let record =
+                if pinned { Record::Pinned { release: note } } else { Record::Unpinned { release: note } };
+            desk.record(record)?;
+            Ok(Answer::Noted(Noted { release }))
+        }
+        Request::ServiceStart { role, release } => {
+            let release = match release {
+                Some(release) => release,
+                None => desk.state().current.clone().ok_or(AgentError::NoCurrent { role: role.clone() })?,
+            };
+            let started = desk.start_service(&release)?.ok_or(AgentError::NoService { role })?;
+            Ok(Answer::Started(ServiceStarted { release, started }))
+        }
+        Request::ServiceStop { why, .. } => {
+            let why = if why.is_empty() { "asked to".to_owned() } else { why };
+            Ok(Answer::Stopped(desk.stop_service(&why)?))
+        }
+        Request::Status { .. }
+        | Request::Have { .. }
+        | Request::Stage(_)
+        | Request::Drift { .. }
+        | Request::Gc(_)
+        | Request::ServiceStatus { .. }
+        | Request::Probe { .. }
+        | Request::Journal { .. } => Err(unexpected("a change")),
+    }
+}
+
+fn probe(root: &Root, role: Role, within: Option<Span>) -> Result<Probed, AgentError> {
+    let dir = root.role(&role);
+    let Some(release) = journal::read(&dir.journal())?.0.current else {
+        return Err(AgentError::NoCurrent { role });
+    };
+    let unit = Unit::read(&dir.release_service(&release))?.ok_or(AgentError::NoService { role })?;
+    let Some(Ready { probe: Probe::Command(words), .. }) = &unit.ready else {
+        return Err(AgentError::Request("its recipe's [service.ready] is no command".to_owned()));
+    };
+    let within = within.map_or(std::time::Duration::from_secs(10), |span| span.0);
+    let exit = supervise::probe(&dir, &release, &unit, words, within)?;
+    Ok(Probed { ready: exit == Some(0), exit })
+}
+
+fn have(root: Option<&Root>, path: &Utf8Path, wanted: &[WantedObject]) -> Result<Have, AgentError> {
+    let mut have = Have::default();
+    let Some(root) = root else {
+        have.missing = (0..wanted.len()).collect();
+        let there = path.ancestors().find(|dir| dir.is_dir()).unwrap_or(path);
+        have.free_bytes = crate::fs::space(there)?.bytes;
+        return Ok(have);
+    };
+    have.free_bytes = crate::fs::space(root.path())?.bytes;
+    have.bundles = root.known_bundles()?;
+    if !wanted.is_empty() {
+        let objects = Objects::open(root)?;
+        let there = |one: &WantedObject| {
+            objects.has(ObjectId { digest: one.digest, executable: one.executable }, one.size)
+        };
+        have.missing = (0..wanted.len()).filter(|index| !there(&wanted[*index])).collect();
+    }
+    Ok(have)
+}

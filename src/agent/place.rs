@@ -1,0 +1,241 @@
+//! A release's tree, made in a directory that nobody else has seen yet.
+//!
+//! # Invariants
+//!
+//! * Every path is made relative to the open directory, below directories that were made here: nothing that
+//!   stands elsewhere is ever written.
+//! * Scratch is given to the service's user last, when nothing is written to it any more.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+
+use camino::Utf8Path;
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+
+use super::bundles::{Bundle, object_of};
+use super::objects::{ObjectId, Objects};
+use super::render::Text;
+use super::stage_error::StageError;
+use crate::bundle::{Entry, Node, Record};
+use crate::fs::{IoError, IoResultExt as _, open_directory};
+use crate::model::BundlePath;
+
+/// What a release is made of.
+pub(super) struct Plan<'a> {
+    pub bundle: &'a Bundle,
+    pub record: &'a Record,
+    /// Texts to write instead of what the bundle has.
+    pub rendered: &'a BTreeMap<BundlePath, Text>,
+    /// uid and gid that scratch and secrets are given to; `None` where we are nobody to give.
+    pub owner: Option<(u32, u32)>,
+}
+
+/// Makes the tree.
+pub(super) struct Placer<'a> {
+    plan: &'a Plan<'a>,
+    objects: &'a Objects,
+    dir: OwnedFd,
+    shown: &'a Utf8Path,
+    made: HashSet<String>,
+    /// Directories, in the order in which they were made, and whether they stay writable.
+    directories: Vec<(String, bool)>,
+    given: Vec<String>,
+}
+
+fn in_scratch(record: &Record, path: &str) -> bool {
+    let below = |at: &BundlePath| {
+        path.strip_prefix(at.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    record.scratch.iter().any(below)
+}
+
+/// Whether a path is a persistent directory's place or below one.
+pub(super) fn in_persist(record: &Record, path: &BundlePath) -> bool {
+    record.persist.iter().filter_map(|persist| persist.at.as_ref()).any(|at| path.starts_with(at))
+}
+
+/// Whether a path may be written to by the service.
+pub(super) fn is_scratch(record: &Record, path: &BundlePath) -> bool {
+    in_scratch(record, path.as_str())
+}
+
+/// Where a persistent directory's link at `at` points: relative, so that the root may be moved.
+pub(super) fn persist_target(at: &BundlePath, name: &str) -> String {
+    format!("{}shared/{name}", "../".repeat(at.components().count() + 1))
+}
+
+impl<'a> Placer<'a> {
+    /// Starts in an empty directory.
+    pub(super) fn new(plan: &'a Plan<'a>, objects: &'a Objects, dir: &'a Utf8Path) -> Result<Self, IoError> {
+        let (made, directories, given) = (HashSet::new(), Vec::new(), Vec::new());
+        Ok(Self { plan, objects, dir: open_directory(dir)?, shown: dir, made, directories, given })
+    }
+
+    /// Makes everything.
+    pub(super) fn place(mut self) -> Result<(), StageError> {
+        let tree = self.plan.bundle.tree()?;
+        let record = self.plan.record;
+        for (layer, entry) in tree.entries() {
+            if in_persist(record, &entry.path) {
+                if matches!(entry.node, Node::Directory) {
+                    continue;
+                }
+                return Err(StageError::Hidden { path: entry.path.clone() });
+            }
+            self.entry(layer, entry)?;
+        }
+        let parent = |path: &BundlePath| path.parent().map(|parent| parent.as_str().to_owned());
+        for scratch in &record.scratch {
+            self.directories_to(Some(scratch.as_str().to_owned()))?;
+        }
+        for persist in &record.persist {
+            let Some(at) = &persist.at else { continue };
+            self.directories_to(parent(at))?;
+            let target = persist_target(at, &persist.name);
+            rustix::fs::symlinkat(target, &self.dir, at.as_str())
+                .at("create", &self.shown.join(at.as_str()))?;
+        }
+        self.seal()
+    }
+
+    fn entry(&mut self, layer: usize, entry: &Entry) -> Result<(), StageError> {
+        let path = entry.path.as_str();
+        let scratch = in_scratch(self.plan.record, path);
+        if let Some(text) = self.plan.rendered.get(&entry.path) {
+            return self.rendered(layer, entry, text, scratch);
+        }
+        match &entry.node {
+            Node::Directory => self.directory(path.to_owned(), scratch)?,
+            Node::Symlink { target } => {
+                rustix::fs::symlinkat(target.as_str(), &self.dir, path)
+                    .at("create", &self.shown.join(path))?;
+                if scratch {
+                    self.given.push(path.to_owned());
+                }
+            }
+            Node::File { .. } | Node::HardLink { .. } => {
+                let (id, mode) = self.content(layer, entry)?;
+                if scratch {
+                    self.copy(id, path, mode)?;
+                    self.given.push(path.to_owned());
+                } else if mode & 0o6000 != 0 {
+                    self.copy(id, path, mode & !0o222)?;
+                } else {
+                    self.link(id, path, mode & !0o222)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn content(&self, layer: usize, entry: &Entry) -> Result<(ObjectId, u32), StageError> {
+        let found = self.plan.bundle.content_of(layer, entry);
+        let unknown = || StageError::Unresolved { path: entry.path.clone() };
+        let (_, file) = found.ok_or_else(unknown)?;
+        let (id, _) = object_of(&file.node).ok_or_else(unknown)?;
+        let mode = match file.node {
+            Node::File { mode, .. } => u32::from(mode),
+            Node::Directory | Node::Symlink { .. } | Node::HardLink { .. } => 0o644,
+        };
+        Ok((id, mode))
+    }
+
+    fn directory(&mut self, path: String, writable: bool) -> Result<(), StageError> {
+        rustix::fs::mkdirat(&self.dir, &*path, Mode::from_raw_mode(0o755))
+            .at("create", &self.shown.join(&path))?;
+        self.made.insert(path.clone());
+        self.directories.push((path, writable));
+        Ok(())
+    }
+
+    /// Makes what is missing of the directories down to `path`.
+    fn directories_to(&mut self, path: Option<String>) -> Result<(), StageError> {
+        let Some(path) = path else { return Ok(()) };
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        for end in ends.collect::<Vec<_>>() {
+            let above = &path[..end];
+            if !self.made.contains(above) {
+                let writable = in_scratch(self.plan.record, above);
+                self.directory(above.to_owned(), writable)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rendered(
+        &mut self,
+        layer: usize,
+        entry: &Entry,
+        text: &Text,
+        scratch: bool,
+    ) -> Result<(), StageError> {
+        let path = entry.path.as_str();
+        let (_, mode) = self.content(layer, entry)?;
+        let mode = match (text.secret, scratch) {
+            (true, _) => 0o600,
+            (false, true) => mode & 0o777,
+            (false, false) => mode & 0o555,
+        };
+        self.write(path, text.text.as_bytes(), mode)?;
+        if text.secret || scratch {
+            self.given.push(path.to_owned());
+        }
+        Ok(())
+    }
+
+    fn create(&self, path: &str) -> Result<File, IoError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.dir, path, flags, Mode::from_raw_mode(0o600));
+        Ok(File::from(fd.at("create", &self.shown.join(path))?))
+    }
+
+    fn set_mode(&self, file: &File, path: &str, mode: u32) -> Result<(), IoError> {
+        rustix::fs::fchmod(file, Mode::from_raw_mode(mode)).at("change the mode of", &self.shown.join(path))
+    }
+
+    fn write(&self, path: &str, content: &[u8], mode: u32) -> Result<(), StageError> {
+        let mut file = self.create(path)?;
+        file.write_all(content).at("write", &self.shown.join(path))?;
+        Ok(self.set_mode(&file, path, mode)?)
+    }
+
+    fn copy(&self, id: ObjectId, path: &str, mode: u32) -> Result<(), StageError> {
+        let mut file = self.create(path)?;
+        self.objects.copy(id, &mut file, &self.shown.join(path))?;
+        Ok(self.set_mode(&file, path, mode)?)
+    }
+
+    fn link(&self, id: ObjectId, path: &str, mode: u32) -> Result<(), StageError> {
+        match rustix::fs::linkat(self.objects.dir(), id.path(), &self.dir, path, AtFlags::empty()) {
+            Ok(()) => Ok(()),
+            // Too many links to one inode, or a file system that has none, or whose links root alone may make.
+            Err(Errno::MLINK | Errno::XDEV | Errno::OPNOTSUPP | Errno::PERM) => self.copy(id, path, mode),
+            Err(Errno::NOENT) => Err(super::objects::ObjectError::Absent(id.digest).into()),
+            Err(errno) => Err(IoError::new("create", &self.shown.join(path), errno).into()),
+        }
+    }
+
+    /// Read-only directories, and owners: what is below before what is above.
+    fn seal(&self) -> Result<(), StageError> {
+        let sealed = Mode::from_raw_mode(0o555);
+        for (path, writable) in self.directories.iter().rev() {
+            if !writable {
+                rustix::fs::chmodat(&self.dir, &**path, sealed, AtFlags::empty())
+                    .at("change the mode of", &self.shown.join(path))?;
+            }
+        }
+        if let Some((uid, gid)) = self.plan.owner {
+            let directories =
+                self.directories.iter().rev().filter(|(_, writable)| *writable).map(|(path, _)| path);
+            for path in self.given.iter().chain(directories) {
+                let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+                rustix::fs::chownat(&self.dir, &**path, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+                    .at("change the owner of", &self.shown.join(path))?;
+            }
+        }
+        Ok(rustix::fs::fchmod(&self.dir, sealed).at("change the mode of", self.shown)?)
+    }
+}

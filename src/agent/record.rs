@@ -1,0 +1,162 @@
+//! The records of a role's journal.
+//!
+//! # Invariants
+//!
+//! * A new kind of record bumps [`FORMAT`], which the first record carries.
+//! * No secret ever stands in one.
+
+use serde::{Deserialize, Serialize};
+
+use super::names::ReleaseName;
+use crate::model::{Digest, Role, Timestamp};
+
+/// The version of the journal; a newer one is refused.
+pub(super) const FORMAT: u32 = 1;
+
+/// When an activation that nobody confirmed is taken back, on the boot's own clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deadline {
+    /// Which boot's clock.
+    pub boot: String,
+    /// Milliseconds on that clock.
+    pub at_ms: u64,
+    /// How long it was, to be counted anew after a reboot.
+    pub within_ms: u64,
+}
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "kebab-case")]
+pub enum Record {
+    /// The first record of a role on this node.
+    Created {
+        /// [`FORMAT`].
+        format: u32,
+        /// Which role.
+        role: Role,
+    },
+    /// A release is complete and on the disk.
+    Staged {
+        /// Which.
+        release: ReleaseName,
+        /// Made from what.
+        bundle: Digest,
+        /// For which rollout.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rollout: Option<String>,
+        /// By whom.
+        who: String,
+    },
+    /// `current` is about to be swapped. `None` is "no link".
+    Activating {
+        /// What it points at.
+        from: Option<ReleaseName>,
+        /// What it will point at.
+        to: Option<ReleaseName>,
+        /// For which rollout.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rollout: Option<String>,
+        /// Until when it must be confirmed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        confirm: Option<Deadline>,
+    },
+    /// `current` was swapped.
+    Activated {
+        /// What it points at.
+        to: Option<ReleaseName>,
+    },
+    /// An activation ended before the swap; `current` is what it was.
+    Abandoned {
+        /// What it should have pointed at.
+        to: Option<ReleaseName>,
+        /// Why.
+        why: String,
+    },
+    /// The time to confirm counts anew, because the machine was started anew.
+    Rearmed {
+        /// Until when.
+        confirm: Deadline,
+    },
+    /// The gates passed.
+    Confirmed {
+        /// Of which release.
+        release: ReleaseName,
+    },
+    /// Going back is about to begin. It is finished, not undone, if it is interrupted.
+    RollingBack {
+        /// What `current` points at.
+        from: Option<ReleaseName>,
+        /// What it will point at.
+        to: Option<ReleaseName>,
+        /// Why.
+        why: String,
+        /// Whether the service is stopped before and started after.
+        restart: bool,
+    },
+    /// Going back is done.
+    RolledBack {
+        /// What `current` points at.
+        to: Option<ReleaseName>,
+    },
+    /// The guard's time came, and there was nothing to go back to.
+    GuardGaveUp {
+        /// What stays current, unconfirmed.
+        release: ReleaseName,
+        /// Why.
+        why: String,
+    },
+    /// A release failed; it is never chosen again by itself.
+    MarkedBad {
+        /// Which.
+        release: ReleaseName,
+        /// How it failed.
+        why: String,
+    },
+    /// gc leaves a release alone.
+    Pinned {
+        /// Which.
+        release: ReleaseName,
+    },
+    /// gc may remove a release again.
+    Unpinned {
+        /// Which.
+        release: ReleaseName,
+    },
+    /// A release is about to be removed from the disk.
+    Removed {
+        /// Which.
+        release: ReleaseName,
+    },
+    /// The service is about to be started.
+    ServiceStart {
+        /// From which release.
+        release: ReleaseName,
+    },
+    /// The service is about to be stopped.
+    ServiceStop {
+        /// Why.
+        why: String,
+    },
+    /// The service was stopped.
+    ServiceStopped {
+        /// It did not end in time and was killed.
+        killed: bool,
+    },
+    /// The service could not be started.
+    ServiceFailed {
+        /// Why.
+        why: String,
+    },
+}
+
+/// A record with its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Counted from 1.
+    pub seq: u64,
+    /// When, by the node's clock; for people only.
+    pub time: Timestamp,
+    /// What.
+    #[serde(flatten)]
+    pub record: Record,
+}

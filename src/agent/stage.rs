@@ -1,0 +1,299 @@
+//! Making a release ready without touching what runs.
+//!
+//! # Invariants
+//!
+//! * A release has its name only when its tree is complete and on the disk, and its record beside it.
+//! * Staging the same bundle with the same rendered content again gives the release that is there.
+//! * Nothing is begun that the disk has no room for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::accounts;
+use super::bundles::{Bundle, object_of};
+use super::desk::Desk;
+use super::error::AgentError;
+use super::key::Key;
+use super::names::ReleaseName;
+use super::objects::Objects;
+use super::place::{self, Placer, Plan};
+use super::recover::{self, STAGING};
+use super::release::{RELEASE_FORMAT, ReleaseRecord, Rendered};
+use super::render::{Context, Renderer, Text};
+use super::service;
+use super::stage_error::StageError;
+use super::supervise::Unit;
+use crate::bundle::{Node, Record};
+use crate::fs::{
+    IoError, IoResultExt as _, rename_directory, replace, replace_with_mode, space, sync_file_system,
+};
+use crate::model::{BundlePath, Digest, Role, Timestamp, Version};
+use crate::recipe::{Ready, ServiceKind};
+
+/// What to stage.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageRequest {
+    /// Which role.
+    pub role: Role,
+    /// The bundle's version, which is not in the bundle.
+    pub version: Version,
+    /// Which bundle.
+    pub bundle: Digest,
+    /// What templates see.
+    pub context: Context,
+    /// What `secret(name)` gives; never journalled, logged or sent back.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, String>,
+    /// For which rollout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<String>,
+    /// By whom.
+    #[serde(default)]
+    pub who: String,
+}
+
+impl std::fmt::Debug for StageRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StageRequest({}:{} {})", self.role, self.version, self.bundle)
+    }
+}
+
+/// A release that is ready.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Staged {
+    /// Its name.
+    pub release: ReleaseName,
+    /// From which bundle.
+    pub bundle: Digest,
+    /// It was there before; nothing was done.
+    pub existing: bool,
+    /// Files in it.
+    pub files: u64,
+    /// Which adapter knows its service; absent if it runs nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ServiceKind>,
+    /// What proves that its service is ready, rendered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<Ready>,
+}
+
+/// Everything that is known before anything is made.
+struct Stager<'a> {
+    request: &'a StageRequest,
+    secrets: Arc<BTreeMap<String, String>>,
+    key: Key,
+    bundle: Bundle,
+    record: Record,
+    templates: BTreeMap<BundlePath, String>,
+}
+
+/// What is rendered for one release's place.
+struct Content {
+    rendered: BTreeMap<BundlePath, Text>,
+    digests: BTreeMap<BundlePath, Rendered>,
+    unit: Option<Unit>,
+    unit_bytes: Vec<u8>,
+    unit_digest: Option<Digest>,
+}
+
+/// Makes a release ready, or finds it ready.
+pub(super) fn stage(desk: &mut Desk, request: &StageRequest) -> Result<Staged, AgentError> {
+    recover::clear(desk)?;
+    let mut objects = Objects::open_to_add(desk.root())?;
+    let stager = Stager::read(desk, request, &objects)?;
+    if let Some(existing) = stager.existing(desk)? {
+        return Ok(existing);
+    }
+    let release = ReleaseName::new(desk.state().next_number(), request.version.clone());
+    let content = stager.content(desk, &release)?;
+    let owner = stager.owner(content.unit.as_ref())?;
+    stager.check_room(desk, &content)?;
+    prepare_shared(desk, &stager.record, owner)?;
+    let staging = desk.dir().releases().join(format!("{STAGING}{release}"));
+    std::fs::create_dir(&staging).at("create", &staging)?;
+    let plan = Plan { bundle: &stager.bundle, record: &stager.record, rendered: &content.rendered, owner };
+    Placer::new(&plan, &objects, &staging)?.place()?;
+    let files = stager.bundle.tree()?.totals().0;
+    let record = ReleaseRecord {
+        format: RELEASE_FORMAT,
+        release: release.clone(),
+        bundle: request.bundle,
+        files,
+        rendered: content.digests,
+        service: content.unit_digest,
+        rollout: request.rollout.clone(),
+        who: request.who.clone(),
+        time: Timestamp::now(),
+    };
+    let bytes = serde_json::to_vec(&record).map_err(std::io::Error::from).at("write", &staging)?;
+    replace(&desk.dir().release_record(&release), &bytes)?;
+    if content.unit.is_some() {
+        replace_with_mode(&desk.dir().release_service(&release), &content.unit_bytes, 0o600)?;
+    }
+    sync_file_system(&staging)?;
+    objects.synced()?;
+    rename_directory(&staging, &desk.dir().release(&release))?;
+    let (bundle, rollout, who) = (request.bundle, request.rollout.clone(), request.who.clone());
+    desk.record(super::record::Record::Staged { release: release.clone(), bundle, rollout, who })?;
+    if owner.is_some() {
+        desk.root().let_pass(desk.dir())?;
+    }
+    Ok(staged(release, bundle, false, files, content.unit))
+}
+
+fn staged(release: ReleaseName, bundle: Digest, existing: bool, files: u64, unit: Option<Unit>) -> Staged {
+    let kind = unit.as_ref().map(|unit| unit.kind);
+    Staged { release, bundle, existing, files, kind, ready: unit.and_then(|unit| unit.ready) }
+}
+
+impl<'a> Stager<'a> {
+    fn read(desk: &Desk, request: &'a StageRequest, objects: &Objects) -> Result<Self, AgentError> {
+        let bundle = desk.root().load_bundle(request.bundle)?;
+        let (found, wanted) = (bundle.manifest.role.clone(), request.role.clone());
+        if found != wanted {
+            return Err(StageError::Role { bundle: request.bundle, found, wanted }.into());
+        }
+        let all = bundle.objects()?;
+        let missing = objects.missing(all.iter().map(|wanted| (wanted.id, wanted.size)))?.len();
+        if missing > 0 {
+            return Err(StageError::Incomplete { bundle: request.bundle, missing, total: all.len() }.into());
+        }
+        let record = bundle.record(objects)?;
+        for persist in &record.persist {
+            let name = &persist.name;
+            if matches!(&**name, "" | "." | "..") || name.contains(['/', '\0']) || name.len() > 255 {
+                return Err(StageError::PersistName { name: name.clone() }.into());
+            }
+        }
+        let templates = templates(&bundle, &record, objects)?;
+        let (key, secrets) = (Key::open(desk.root())?, Arc::new(request.secrets.clone()));
+        Ok(Self { request, secrets, key, bundle, record, templates })
+    }
+
+    /// Renders everything for the place that `release` has or would have.
+    fn content(&self, desk: &Desk, release: &ReleaseName) -> Result<Content, StageError> {
+        let (at, shared) = (desk.dir().release(release), desk.dir().shared());
+        let renderer = Renderer::new(&self.record, &self.request.context, &self.secrets, &at, &shared);
+        let mut content = Content {
+            rendered: BTreeMap::new(),
+            digests: BTreeMap::new(),
+            unit: None,
+            unit_bytes: Vec::new(),
+            unit_digest: None,
+        };
+        for (path, template) in &self.templates {
+            let text = renderer
+                .render(template)
+                .map_err(|error| StageError::Template { path: path.clone(), error })?;
+            let bytes = text.text.as_bytes();
+            let digest = if text.secret {
+                Rendered::Hidden(self.key.hide(bytes))
+            } else {
+                Rendered::Plain(Digest::of(bytes))
+            };
+            content.digests.insert(path.clone(), digest);
+            content.rendered.insert(path.clone(), text);
+        }
+        if let Some(service) = &self.record.service {
+            let unit = service::unit(service, &renderer, &at, &desk.dir().log())?;
+            content.unit_bytes = serde_json::to_vec(&unit).map_err(std::io::Error::from).at("write", &at)?;
+            content.unit_digest = Some(self.key.hide(&content.unit_bytes));
+            content.unit = Some(unit);
+        }
+        Ok(content)
+    }
+
+    /// The newest release that is what would be made now.
+    fn existing(&self, desk: &Desk) -> Result<Option<Staged>, AgentError> {
+        for (release, known) in desk.state().releases.iter().rev() {
+            let same = known.bundle == self.request.bundle && *release.version() == self.request.version;
+            let usable =
+                same && !known.removed && known.bad.is_none() && desk.dir().release(release).is_dir();
+            // One whose record cannot be read is left alone, and a new one made.
+            let Some(record) =
+                usable.then(|| ReleaseRecord::read(&desk.dir().release_record(release)).ok()).flatten()
+            else {
+                continue;
+            };
+            let content = self.content(desk, release)?;
+            if content.digests == record.rendered && content.unit_digest == record.service {
+                return Ok(Some(staged(release.clone(), known.bundle, true, record.files, content.unit)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whom scratch and secrets are given to: the service's user, if we may give.
+    fn owner(&self, unit: Option<&Unit>) -> Result<Option<(u32, u32)>, StageError> {
+        let Some(unit) = unit.filter(|unit| unit.user.is_some() || unit.group.is_some()) else {
+            return Ok(None);
+        };
+        let us = rustix::process::geteuid().as_raw();
+        let user = unit.user.clone().unwrap_or_else(|| us.to_string());
+        let account = accounts::find(&user, unit.group.as_deref())?;
+        Ok((us == 0).then_some((account.uid, account.gid)))
+    }
+
+    /// What is made besides hard links must find room.
+    fn check_room(&self, desk: &Desk, content: &Content) -> Result<(), StageError> {
+        const BLOCK: u64 = 4096;
+        let (mut bytes, mut files) = (64 * BLOCK, 16);
+        for (_, entry) in self.bundle.tree()?.entries() {
+            let made = match &entry.node {
+                Node::Directory | Node::Symlink { .. } => 0,
+                Node::File { .. } if content.rendered.contains_key(&entry.path) => {
+                    content.rendered[&entry.path].text.len() as u64
+                }
+                Node::File { .. } if place::is_scratch(&self.record, &entry.path) => entry.size(),
+                Node::File { .. } | Node::HardLink { .. } => continue,
+            };
+            bytes += made.next_multiple_of(BLOCK).max(BLOCK);
+            files += 1;
+        }
+        let path = desk.dir().releases();
+        let free = space(&path)?;
+        if free.bytes < bytes || free.inodes.is_some_and(|inodes| inodes < files) {
+            let (free, free_files) = (free.bytes, free.inodes);
+            return Err(StageError::NoSpace { path, bytes, files, free, free_files });
+        }
+        Ok(())
+    }
+}
+
+fn templates(
+    bundle: &Bundle,
+    record: &Record,
+    objects: &Objects,
+) -> Result<BTreeMap<BundlePath, String>, StageError> {
+    let tree = bundle.tree()?;
+    let read = |path: &BundlePath| -> Result<(BundlePath, String), StageError> {
+        let missing = || StageError::NoTemplate { path: path.clone() };
+        let (layer, entry) = tree.get(path.as_str()).ok_or_else(missing)?;
+        let (_, file) = bundle.content_of(layer, entry).ok_or_else(missing)?;
+        let (id, size) = object_of(&file.node).ok_or_else(missing)?;
+        let text = String::from_utf8(objects.read(id, size)?);
+        Ok((path.clone(), text.map_err(|_| StageError::NotText { path: path.clone() })?))
+    };
+    record.templates.iter().map(read).collect()
+}
+
+/// Persistent directories and the log's, made once; what is there is left as it is.
+fn prepare_shared(desk: &Desk, record: &Record, owner: Option<(u32, u32)>) -> Result<(), IoError> {
+    let names = record.persist.iter().map(|persist| persist.name.as_str());
+    let shared = desk.dir().shared();
+    for name in names.chain(record.service.is_some().then_some("logs")) {
+        let path = shared.join(name);
+        match std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o750).create(&path) {
+            // A person may have put a link to a larger disk here.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => continue,
+            other => other.at("create", &path)?,
+        }
+        if let Some((uid, gid)) = owner {
+            std::os::unix::fs::lchown(&path, Some(uid), Some(gid)).at("change the owner of", &path)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! What /proc says about processes.
+
+use std::collections::BTreeMap;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+/// A process, from `/proc/<pid>/stat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    pub pid: u32,
+    /// Dead, and only waits for its parent to notice.
+    pub zombie: bool,
+    pub group: u32,
+    /// In clock ticks since the machine started; with the pid it names one process for good.
+    pub start: u64,
+}
+
+/// The process of that number; `None` if there is none.
+pub(super) fn stat(pid: u32) -> Option<Stat> {
+    parse(pid, &std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse(pid: u32, text: &str) -> Option<Stat> {
+    // The program's name stands in parentheses and may hold some itself.
+    let fields: Vec<&str> = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace().collect();
+    Some(Stat {
+        pid,
+        zombie: matches!(*fields.first()?, "Z" | "X" | "x"),
+        group: fields.get(2)?.parse().ok()?,
+        start: fields.get(19)?.parse().ok()?,
+    })
+}
+
+/// The live processes of a group.
+pub(super) fn members(group: u32) -> Vec<Stat> {
+    pids().filter_map(stat).filter(|stat| stat.group == group && !stat.zombie).collect()
+}
+
+fn pids() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Which of `dirs` a process runs from: its program, its working directory or a mapped file is below.
+///
+/// What belongs to other users can be seen by root only; an agent that is not root starts nothing as them.
+pub fn users_of(dirs: &[Utf8PathBuf]) -> BTreeMap<Utf8PathBuf, u32> {
+    let mut found = BTreeMap::new();
+    for pid in pids() {
+        let own = |name: &str| std::fs::read_link(format!("/proc/{pid}/{name}")).ok();
+        let mut paths: Vec<String> =
+            ["exe", "cwd"].iter().filter_map(|name| own(name)?.to_str().map(str::to_owned)).collect();
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+        paths.extend(maps.lines().filter_map(|line| line.find('/').map(|at| line[at..].to_owned())));
+        paths.dedup();
+        for path in &paths {
+            if let Some(dir) = dirs.iter().find(|dir| Utf8Path::new(path).starts_with(dir)) {
+                found.entry(dir.clone()).or_insert(pid);
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_stat_lines_with_any_name() {
+        let rest = "S 1 77 77 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 123456 1 2";
+        let stat = parse(77, &format!("77 (a) b) c) {rest}")).unwrap();
+        assert_eq!(stat, Stat { pid: 77, zombie: false, group: 77, start: 123_456 });
+        assert!(parse(1, "1 (x) S").is_none());
+        let own = super::stat(std::process::id()).unwrap();
+        assert!(!own.zombie && members(own.group).contains(&own));
+    }
+}

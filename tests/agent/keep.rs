@@ -1,0 +1,131 @@
+//! Drift and garbage.
+
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use serde_json::{Value, json};
+
+use crate::lab::{Lab, activation, service};
+
+fn writable(path: &std::path::Path) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn drift_names_what_changed_and_how() {
+    let lab = Lab::new();
+    let release = lab.promote(&lab.build("1.0", &service("1.0")));
+    let web = lab.release(&release).join("web");
+    let drift = || lab.done(&json!({ "op": "drift", "role": "web" }))["drift"].clone();
+    assert_eq!(drift(), json!([]));
+    // Scratch and persistent directories are the service's own.
+    std::fs::write(web.join("tmp/new"), "").unwrap();
+    std::fs::write(web.join("tmp/seed"), "other").unwrap();
+    std::fs::write(web.join("data/new"), "").unwrap();
+    assert_eq!(drift(), json!([]));
+
+    for dir in ["", "conf", "lib", "lib/0", "lib/1"] {
+        writable(&web.join(dir));
+    }
+    std::fs::remove_file(web.join("lib/1/part-1.txt")).unwrap();
+    std::fs::write(web.join("lib/1/more.txt"), "").unwrap();
+    for name in ["conf/site.json", "conf/secret.conf"] {
+        std::fs::remove_file(web.join(name)).unwrap();
+        std::fs::write(web.join(name), "{}").unwrap();
+    }
+    std::fs::remove_file(web.join("VERSION")).unwrap();
+    symlink("server.py", web.join("VERSION")).unwrap();
+    std::fs::remove_file(web.join("data")).unwrap();
+    symlink("/etc", web.join("data")).unwrap();
+    // A directory replaced by a link to the same content elsewhere.
+    std::fs::rename(web.join("lib/2"), lab.dir.join("elsewhere")).unwrap();
+    symlink(lab.dir.join("elsewhere"), web.join("lib/2")).unwrap();
+    writable(&web.join("run.sh"));
+    let found = drift();
+    let mut lines: Vec<String> = found
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| format!("{} {}", one["path"].as_str().unwrap(), one["what"].as_str().unwrap()))
+        .filter(|line| !line.starts_with("web/lib/2/"))
+        .collect();
+    lines.sort();
+    assert_eq!(
+        lines,
+        [
+            "web mode",
+            "web/VERSION changed",
+            "web/conf mode",
+            "web/conf/secret.conf changed",
+            "web/conf/site.json changed",
+            "web/data changed",
+            "web/lib mode",
+            "web/lib/0 mode",
+            "web/lib/1 mode",
+            "web/lib/1/more.txt extra",
+            "web/lib/1/part-1.txt missing",
+            "web/lib/2 changed",
+            "web/run.sh mode",
+        ]
+    );
+    let out = lab.run(&["drift", "web"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(String::from_utf8(out.stdout).unwrap().contains("web/lib/1/part-1.txt"));
+}
+
+#[test]
+fn gc_keeps_what_is_needed_and_the_rest_goes() {
+    let lab = Lab::new();
+    let mut releases = Vec::new();
+    for n in 1..=5 {
+        let version = format!("{n}.0");
+        releases.push(lab.promote(&lab.build(&version, &service(&version))));
+    }
+    // The process still runs from the second release.
+    lab.done(&json!({ "op": "service-start", "role": "web", "release": releases[1] }));
+    lab.http();
+    let plan = lab.done(&json!({ "op": "gc", "keep": 1, "dry_run": true }));
+    assert!(lab.release(&releases[0]).exists());
+    let done = lab.done(&json!({ "op": "gc", "keep": 1 }));
+    let gone = |answer: &Value| -> Vec<Value> {
+        answer["releases"].as_array().unwrap().iter().map(|one| one["release"].clone()).collect()
+    };
+    assert_eq!(gone(&done), [json!(releases[0]), json!(releases[2])]);
+    assert_eq!(gone(&plan), gone(&done));
+    assert_eq!(
+        (&plan["objects"], &plan["bytes"], &plan["bundles"]),
+        (&done["objects"], &done["bytes"], &done["bundles"])
+    );
+    assert!(done["objects"].as_u64().unwrap() >= 2, "{done}");
+    assert!(!lab.release(&releases[0]).exists() && lab.release(&releases[1]).exists());
+    assert_eq!(lab.http()["version"], "2.0");
+    lab.done(&json!({ "op": "service-stop", "role": "web" }));
+
+    // However little is to be kept, there is always a way back.
+    for _ in 0..2 {
+        lab.done(&json!({ "op": "gc", "keep": 0 }));
+    }
+    let status = lab.status();
+    assert_eq!((&status["release"], &status["prior"]), (&json!(releases[4]), &json!(releases[3])));
+    for release in &releases[3..] {
+        assert_eq!(
+            lab.done(&json!({ "op": "drift", "role": "web", "release": release }))["drift"],
+            json!([])
+        );
+    }
+    let back = lab.done(&json!({ "op": "rollback", "role": "web", "why": "to see" }));
+    assert_eq!(back["to"], json!(releases[3]));
+    // A removed release is gone for the journal as well, and its number is not given out again.
+    assert_eq!(lab.activate(Some(&releases[3]), &releases[0], None)["error"]["kind"], "not-staged");
+    assert_eq!(lab.stage(&lab.build("6.0", &service("6.0"))), "6-6.0-1");
+}
+
+#[test]
+fn gc_leaves_what_an_unconfirmed_release_goes_back_to() {
+    let lab = Lab::new();
+    let first = lab.promote(&lab.build("1.0", &service("1.0")));
+    let second = lab.stage(&lab.build("2.0", &service("2.0")));
+    lab.done(&activation(Some(&first), &second, Some("1m")));
+    let done = lab.done(&json!({ "op": "gc", "keep": 0 }));
+    assert_eq!(done["releases"], json!([]));
+    assert_eq!(lab.done(&json!({ "op": "rollback", "role": "web", "why": "x" }))["to"], json!(first));
+}
