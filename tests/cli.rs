@@ -89,6 +89,7 @@ fn settings() -> insta::Settings {
     settings.add_filter(r"\d+\.\d\d s", "[seconds] s");
     settings.add_filter(r"after \d+\.\d s", "after [seconds] s");
     settings.add_filter(r#""duration_ms":\d+"#, r#""duration_ms":0"#);
+    settings.add_filter(r"(cache/\w+/)[0-9a-f]{64}(/[0-9a-f]{64})?", "$1[key]");
     settings.add_filter(r"/tmp/\.tmp\w+", "[folder]");
     settings.set_prepend_module_to_snapshot(false);
     settings

@@ -67,6 +67,15 @@ impl WorkError {
         }
     }
 
+    /// The disk's failure, if that is what it is.
+    pub fn io(&self) -> Option<&IoError> {
+        match self {
+            Self::Io(error) => Some(error),
+            Self::Elsewhere(error) => error.io(),
+            _ => None,
+        }
+    }
+
     /// Whether it is a request to stop.
     pub fn is_cancelled(&self) -> bool {
         match self {
@@ -206,7 +215,8 @@ impl BuildError {
             Self::Archive(error) => error.help(),
             Self::Lock(error) => error.help(),
             Self::Store(error) => error.help(),
-            Self::Io(error) | Self::Work { source: WorkError::Io(error), .. } => error.help(),
+            Self::Io(error) => error.help(),
+            Self::Work { source, .. } => source.io().map(IoError::help).unwrap_or_default(),
             Self::Changed { .. } | Self::Vanished(_) => vec!["run the build again".to_owned()],
             Self::Tree { layers, .. } => {
                 let named = layers.iter().enumerate().map(|(index, what)| format!("layer {index} is {what}"));
@@ -217,7 +227,6 @@ impl BuildError {
             Self::Threads { .. } => vec!["ask for fewer with --jobs".to_owned()],
             Self::Cancelled(_)
             | Self::Invalid(_)
-            | Self::Work { .. }
             | Self::Manifest { .. }
             | Self::Record { .. }
             | Self::Internal(_) => Vec::new(),
