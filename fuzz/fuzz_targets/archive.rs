@@ -10,7 +10,9 @@ use std::io::{Read, Write as _};
 
 use camino::Utf8Path;
 use libfuzzer_sys::fuzz_target;
-use windlass::archive::{self, Compression, Format, Globs, Limits, Selection, Source, Strip, VisitError, Visitor};
+use windlass::archive::{
+    self, Compression, Format, Globs, Limits, Selection, Source, Strip, VisitError, Visitor,
+};
 use windlass::model::{BundlePath, Cancel};
 
 /// Remembers what it was told, and that no path means two things.
@@ -39,7 +41,13 @@ impl Visitor for Seen {
         Ok(())
     }
 
-    fn file(&mut self, path: BundlePath, mode: u16, size: u64, data: &mut dyn Read) -> Result<(), VisitError> {
+    fn file(
+        &mut self,
+        path: BundlePath,
+        mode: u16,
+        size: u64,
+        data: &mut dyn Read,
+    ) -> Result<(), VisitError> {
         assert!(matches!(mode & 0o777, 0o644 | 0o755) && mode & !0o6777 == 0, "{mode:o}");
         self.add(path.clone(), "file");
         let read = std::io::copy(data, &mut std::io::sink())?;
@@ -75,10 +83,12 @@ fuzz_target!(|input: &[u8]| {
     let folder = std::path::Path::new("/dev/shm");
     let folder = if folder.is_dir() { folder.to_owned() } else { std::env::temp_dir() };
     let path = folder.join(format!("windlass-fuzz-{}", std::process::id()));
-    std::fs::File::create(&path).and_then(|mut file| file.write_all(artifact)).expect("a file can be written");
+    std::fs::File::create(&path)
+        .and_then(|mut file| file.write_all(artifact))
+        .expect("a file can be written");
     let strip = match choice & 3 {
         0 => Strip::Auto,
-        count => Strip::Count(u32::from(*count) - 1),
+        count => Strip::Count(u32::from(count) - 1),
     };
     let globs = |wanted: bool, glob: &str| {
         Globs::new(if wanted { vec![glob.to_owned()] } else { Vec::new() }).expect("the glob is right")
