@@ -91,7 +91,7 @@ impl Objects {
     /// Opens the store to use what is in it.
     pub fn open(root: &Root) -> Result<Self, ObjectError> {
         let path = root.objects();
-        let lock = DirLock::wait(&path, LockKind::Shared)?;
+        let lock = DirLock::wait(&path, LockKind::Shared, &crate::model::Cancel::new())?;
         let dir = open_directory(&path)?;
         Ok(Self { path, dir, shards: [const { AtomicBool::new(false) }; 256], unsynced: None, _lock: lock })
     }

@@ -10,7 +10,7 @@ pub const MAX_PATCH: u64 = 128 << 20;
 /// Packs contents of together at most [`PIECE`](crate::bundle::layout::PIECE) bytes.
 pub fn pack(contents: &[u8], level: i32) -> io::Result<Vec<u8>> {
     let mut out = Vec::new();
-    crate::bundle::frame::compress(contents, level, &mut out)?;
+    crate::bundle::frame::compress_run(contents, level, &mut out)?;
     Ok(out)
 }
 

@@ -29,7 +29,7 @@ impl Budget {
     /// Divides `memory` bytes among `jobs` threads.
     pub(super) fn new(memory: u64, jobs: usize) -> Self {
         let memory = memory.max(LEAST);
-        let rest = memory - memory.min(32 << 20) / 2 - (16 << 20);
+        let rest = memory - memory.min(32 << 20) / 2 - (memory / 4).min(32 << 20);
         // A layer in work takes two batches of raw and compressed pieces.
         let each = 4 * PIECE;
         let layers = usize::try_from(rest / 2 / each).unwrap_or(1).clamp(1, jobs);
