@@ -17,22 +17,15 @@
 //! | [`recipe`] | windlass.toml, recipes, templates, windlass.lock, diagnostics |
 //! | [`fs`] | the only place that renames, links, locks and fsyncs |
 //! | [`model`] | digest, names, paths, sizes: no I/O |
-//!
-//! `agent`, `inventory` and `transport` are compiled with the feature `nodes`: the half that works on nodes is
-//! not complete yet.
-
-#[cfg(feature = "nodes")]
 pub mod agent;
 pub mod archive;
 pub mod build;
 pub mod bundle;
 pub mod cli;
 pub mod fs;
-#[cfg(feature = "nodes")]
 pub mod inventory;
 pub mod model;
 pub mod recipe;
 pub mod report;
 pub mod store;
-#[cfg(feature = "nodes")]
 pub mod transport;

@@ -72,7 +72,6 @@ pub enum Command {
     /// Show all of the above on a small project in a temporary folder
     Demo(Demo),
     /// What runs on a node: called by a controller, or by hand
-    #[cfg(feature = "nodes")]
     Node(super::node::Node),
     /// Print a completion script for a shell
     Completions(Completions),

@@ -55,7 +55,6 @@ impl Failure {
     }
 
     /// With one more cause.
-    #[cfg(feature = "nodes")]
     pub(super) fn cause(mut self, cause: impl Into<String>) -> Self {
         self.causes.push(cause.into());
         self

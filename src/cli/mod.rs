@@ -11,9 +11,7 @@ mod gc;
 mod inspect;
 mod lock;
 mod ls;
-#[cfg(feature = "nodes")]
 mod node;
-#[cfg(feature = "nodes")]
 mod node_text;
 mod rows;
 mod run;

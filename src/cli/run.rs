@@ -10,7 +10,6 @@ use serde_json::json;
 use super::args::{Arguments, Command, Format};
 use super::context::Context;
 use super::error::{Failure, exit};
-#[cfg(feature = "nodes")]
 use super::node;
 use super::{build, completions, demo, diff, gc, inspect, lock, ls, set, signals, unpack, verify};
 use crate::model::Cancel;
@@ -38,7 +37,6 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&context, args),
         Command::Gc(args) => gc::run(&context, args),
         Command::Demo(args) => demo::run(&context, args),
-        #[cfg(feature = "nodes")]
         Command::Node(args) => node::run(&context, args),
         Command::Completions(args) => completions::run(args),
         Command::Man => completions::man(),
@@ -55,7 +53,6 @@ pub fn main() -> ExitCode {
 /// Whether a command minds signals itself.
 fn has_own_signals(command: &Command) -> bool {
     match command {
-        #[cfg(feature = "nodes")]
         Command::Node(args) => args.is_detached() || args.answers_lines(),
         _ => false,
     }

@@ -27,19 +27,16 @@ mod version;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use glob::glob_set;
-#[cfg(feature = "nodes")]
 pub(crate) use load::decode_utf8;
 pub use load::{LoadError, load};
 pub use lock::{Lock, Locked};
 pub use names::{TemplateNames, check_template};
 pub use place::{Place, Source};
 pub use project::read_project;
-#[cfg(feature = "nodes")]
 pub(crate) use reader::{Fields, Problems, check_schema};
 pub use service::{Limit, OrTemplate, Probe, Ready, Service, ServiceKind, Stop};
 pub use set::{SetError, set_version};
 pub use spec::{Conf, Defaults, Format, Persist, Project, Scratch, Spec, Strip, Unpack};
 pub use template::{Engine, TemplateError, to_template_value};
-#[cfg(feature = "nodes")]
 pub(crate) use tree::{Node as TreeNode, Table, Value, parse};
 pub use version::VersionTemplate;
