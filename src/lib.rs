@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`cli`] | arguments, one file per command, errors to text and exit codes |
 //! | [`report`] | progress, tables, diffs: what a person reads |
+//! | `rollout` | plans as data, the engine that runs them, gates, undo, journals |
 //! | `agent` | what runs on a node: objects, stage, activate, guard, journal, gc |
 //! | [`build`] | the parallel engine: recipe to bundle in the store |
 //! | `inventory` | cluster.toml, host lists, rollout policy, selection of nodes |
@@ -27,5 +28,6 @@ pub mod inventory;
 pub mod model;
 pub mod recipe;
 pub mod report;
+pub mod rollout;
 pub mod store;
 pub mod transport;

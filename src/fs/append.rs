@@ -34,8 +34,18 @@ impl AppendLog {
     ///
     /// A line that could not be written whole is taken back, so that the next one starts at a line's start.
     pub fn append(&mut self, line: &[u8]) -> Result<(), IoError> {
+        self.write(line, true)
+    }
+
+    /// Appends `line` without waiting for the disk; the next [`Self::append`] makes it last, too.
+    pub fn append_unsynced(&mut self, line: &[u8]) -> Result<(), IoError> {
+        self.write(line, false)
+    }
+
+    fn write(&mut self, line: &[u8], synced: bool) -> Result<(), IoError> {
         let whole = [line, b"\n"].concat();
-        let written = (&self.file).write_all(&whole).and_then(|()| self.file.sync_data());
+        let sync = || if synced { self.file.sync_data() } else { Ok(()) };
+        let written = (&self.file).write_all(&whole).and_then(|()| sync());
         match written {
             Ok(()) => {
                 self.length += whole.len() as u64;
