@@ -244,7 +244,8 @@ impl Lab {
     }
 
     fn store(&self) -> Store {
-        Store::open(Utf8Path::from_path(&self.dir.join("out")).unwrap(), &windlass::model::Cancel::default()).unwrap()
+        Store::open(Utf8Path::from_path(&self.dir.join("out")).unwrap(), &windlass::model::Cancel::default())
+            .unwrap()
     }
 
     /// Pushes a bundle; broken off after `limit` bytes, it gives the agent's last line as an error.
