@@ -8,6 +8,7 @@
 //! | [`cli`] | arguments, one file per command, errors to text and exit codes |
 //! | [`report`] | progress, tables, diffs: what a person reads |
 //! | `rollout` | plans as data, the engine that runs them, gates, undo, journals |
+//! | `remote` | nodes, spoken to: the agent put there and checked, calls, the lock |
 //! | `agent` | what runs on a node: objects, stage, activate, guard, journal, gc |
 //! | [`build`] | the parallel engine: recipe to bundle in the store |
 //! | `inventory` | cluster.toml, host lists, rollout policy, selection of nodes |
@@ -27,6 +28,7 @@ pub mod fs;
 pub mod inventory;
 pub mod model;
 pub mod recipe;
+pub mod remote;
 pub mod report;
 pub mod rollout;
 pub mod store;

@@ -7,7 +7,7 @@ use super::activate::{ActivateError, shown};
 use super::bundles::BundleError;
 use super::journal::JournalError;
 use super::layout::LayoutError;
-use super::lock::LockError;
+use super::lock::{LockError, Owner};
 use super::names::ReleaseName;
 use super::objects::ObjectError;
 use super::stage_error::StageError;
@@ -133,6 +133,9 @@ pub struct ErrorLine {
     /// What to do about it.
     #[serde(default)]
     pub help: Vec<String>,
+    /// Who holds the node's lock, where that is what is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Box<Owner>>,
 }
 
 impl AgentError {
@@ -233,7 +236,17 @@ impl AgentError {
             causes.push(cause.to_string());
             source = cause.source();
         }
-        ErrorLine { kind: self.kind().to_owned(), message: self.to_string(), causes, help: self.help() }
+        let owner = match self {
+            Self::Lock(LockError::Held { owner } | LockError::Lost { owner }) => owner.clone().map(Box::new),
+            _ => None,
+        };
+        ErrorLine {
+            kind: self.kind().to_owned(),
+            message: self.to_string(),
+            causes,
+            help: self.help(),
+            owner,
+        }
     }
 }
 

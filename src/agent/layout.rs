@@ -128,6 +128,16 @@ impl Root {
         Ok(root)
     }
 
+    /// The root that [`Root::create`] would make at `path`, where there is nothing yet. Nothing is made.
+    pub(super) fn imagined(path: &Utf8Path) -> Self {
+        let there = path.ancestors().find_map(|above| Some((above, above.canonicalize_utf8().ok()?)));
+        let path = match there {
+            Some((above, resolved)) => resolved.join(path.strip_prefix(above).unwrap_or(path)),
+            None => path.to_owned(),
+        };
+        Self { path }
+    }
+
     /// Its folder, absolute and without symlinks.
     pub fn path(&self) -> &Utf8Path {
         &self.path

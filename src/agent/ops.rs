@@ -20,7 +20,7 @@ use super::objects::{ObjectId, Objects};
 use super::record::Record;
 use super::rollback::{self, Rollback};
 use super::supervise::{self, Unit};
-use super::{drift, gc, stage, status};
+use super::{drift, gc, preview, stage, status};
 use crate::model::{Role, Span};
 use crate::recipe::{Probe, Ready};
 
@@ -36,6 +36,7 @@ pub fn perform(path: &Utf8Path, call: Call) -> Result<Answer, AgentError> {
             Ok(Answer::Status(status::status(Root::open(path)?.as_ref(), role.as_ref())?))
         }
         Request::Have { objects } => Ok(Answer::Have(have(Root::open(path)?.as_ref(), path, &objects)?)),
+        Request::Preview(request) => Ok(Answer::Preview(Box::new(preview::preview(path, &request)?))),
         Request::Journal { role } => {
             let (_, entries) = journal::read(&open()?.role(&role).journal())?;
             Ok(Answer::History(History { entries }))
@@ -119,6 +120,7 @@ fn change_role(desk: &mut Desk, request: Request) -> Result<Answer, AgentError> 
         }
         Request::Status { .. }
         | Request::Have { .. }
+        | Request::Preview(_)
         | Request::Stage(_)
         | Request::Drift { .. }
         | Request::Gc(_)

@@ -179,7 +179,7 @@ impl<'a> Placer<'a> {
             (false, true) => mode & 0o777,
             (false, false) => mode & 0o555,
         };
-        self.write(path, text.text.as_bytes(), mode)?;
+        self.write(path, text.exact.as_bytes(), mode)?;
         if text.secret || scratch {
             self.given.push(path.to_owned());
         }

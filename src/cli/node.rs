@@ -35,6 +35,8 @@ enum Op {
     },
     /// Make a release ready; reads what to stage from stdin, as JSON
     Stage,
+    /// Say what `stage` would make, without making it; reads a request from stdin, as JSON
+    Preview,
     /// Say which bundles are here, and which of the contents that stdin names, as JSON, are not
     Have,
     /// Make a staged release current
@@ -321,6 +323,7 @@ fn request(root: &Utf8Path, op: &Op) -> Result<Request, Failure> {
     };
     Ok(match op {
         Op::Stage => Request::Stage(Box::new(read_body("a stage request")?)),
+        Op::Preview => Request::Preview(Box::new(read_body("a preview request")?)),
         Op::Have => {
             let body: Vec<agent::WantedObject> = read_body("a list of contents")?;
             Request::Have { objects: body }

@@ -53,6 +53,9 @@ pub struct Node {
     pub root: Utf8PathBuf,
     /// What keeps its processes up.
     pub supervisor: SupervisorKind,
+    /// The program that becomes its agent, instead of the controller's own; [`super::load()`] makes it relative
+    /// to where cluster.toml is.
+    pub agent: Option<Utf8PathBuf>,
     /// Where it is written.
     pub place: Place,
 }

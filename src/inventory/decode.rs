@@ -11,8 +11,20 @@ use super::rollout::Rollout;
 use crate::model::Role;
 use crate::recipe::{Diagnostics, Fields, Place, Problems, Source, Table, TreeNode, check_schema, parse};
 
-const KEYS: &[&str] =
-    &["schema", "name", "root", "lists", "ssh", "nodes", "vars", "supervisor", "rollout", "secrets", "lints"];
+const KEYS: &[&str] = &[
+    "schema",
+    "name",
+    "root",
+    "lists",
+    "agent",
+    "ssh",
+    "nodes",
+    "vars",
+    "supervisor",
+    "rollout",
+    "secrets",
+    "lints",
+];
 const SECRET_KEYS: &[&str] = &["env", "file", "command"];
 
 /// Reads a cluster from its texts.
@@ -57,6 +69,7 @@ fn cluster(
         ssh: fields.table("ssh").map(|table| decode_node::ssh(table, problems)).unwrap_or_default(),
         root: decode_node::root(&fields, problems).unwrap_or_else(|| "/opt/windlass".into()),
         supervisor: supervisor.unwrap_or_default(),
+        agent: decode_node::agent(&fields, problems),
     };
     let mut nodes =
         fields.table("nodes").map(|table| decode_node::nodes(table, &usual, problems)).unwrap_or_default();

@@ -10,14 +10,26 @@ use crate::model::NodeName;
 use crate::recipe::{Fields, Place, Problems, Table, TreeNode};
 
 const SSH_KEYS: &[&str] = &["user", "port", "identity", "known_hosts", "accept_new", "jump"];
-const NODE_KEYS: &[&str] =
-    &["address", "transport", "zone", "roles", "vars", "port", "user", "identity", "root", "supervisor"];
+const NODE_KEYS: &[&str] = &[
+    "address",
+    "transport",
+    "zone",
+    "roles",
+    "vars",
+    "port",
+    "user",
+    "identity",
+    "root",
+    "supervisor",
+    "agent",
+];
 
 /// What holds for nodes that do not say otherwise.
 pub(super) struct Usual {
     pub(super) ssh: SshSettings,
     pub(super) root: Utf8PathBuf,
     pub(super) supervisor: SupervisorKind,
+    pub(super) agent: Option<Utf8PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +97,7 @@ fn node(name: NodeName, place: &Place, table: &Table, usual: &Usual, problems: &
         vars: fields.table("vars").map(|table| vars(table, problems)).unwrap_or_default(),
         root: root(&fields, problems).unwrap_or_else(|| usual.root.clone()),
         supervisor: supervisor(&fields, "supervisor", problems).unwrap_or(usual.supervisor),
+        agent: agent(&fields, problems).or_else(|| usual.agent.clone()),
         place: place.clone(),
         name,
     }
@@ -138,6 +151,11 @@ pub(super) fn supervisor(fields: &Fields<'_>, key: &str, problems: &Problems) ->
         ("pidfile", SupervisorKind::Pidfile),
     ];
     choice(fields, key, &words, problems)
+}
+
+/// The path of a program for nodes.
+pub(super) fn agent(fields: &Fields<'_>, problems: &Problems) -> Option<Utf8PathBuf> {
+    filled(fields, "agent", problems).map(Into::into)
 }
 
 fn port(fields: &Fields<'_>) -> Option<u16> {

@@ -55,7 +55,11 @@ pub fn load(path: &Utf8Path) -> Result<Cluster, LoadError> {
         Some(lists) => read_lists(&folder.join(&lists), &lists)?,
         None => BTreeMap::new(),
     };
-    Ok(read_cluster(&source, &lists)?)
+    let mut cluster = read_cluster(&source, &lists)?;
+    for agent in cluster.nodes.iter_mut().filter_map(|node| node.agent.as_mut()) {
+        *agent = folder.join(&*agent);
+    }
+    Ok(cluster)
 }
 
 /// What `lists` says, as far as it can be known before the file is checked.

@@ -273,7 +273,7 @@ fn upload_script(path: &str, size: u64, mode: u32) -> Result<String, String> {
         path.rsplit_once('/').map_or(".", |(folder, _)| if folder.is_empty() { "/" } else { folder });
     let (path, folder) = (Connection::quote(path), Connection::quote(folder));
     Ok(format!(
-        "set -e; umask 077; trap 'rm -f -- {}' EXIT; (umask 022; mkdir -p -- {folder}); cat >{part}; \
+        "set -e; LC_ALL=C; export LC_ALL; umask 077; trap 'rm -f -- {}' EXIT; (umask 022; mkdir -p -- {folder}); cat >{part}; \
          test $(wc -c <{part}) -eq {size} || {{ echo 'fewer or more bytes arrived than were sent' >&2; exit 1; }}; \
          chmod {mode:o} {part}; mv -f -- {part} {path}",
         // Inside the quotes of `trap`.

@@ -205,6 +205,28 @@ impl Lab {
         })
     }
 
+    /// What staging a bundle would make, the bundle's record and templates read from the store.
+    pub(crate) fn preview_request(&self, built: &Built) -> Value {
+        let layers = self.layers(built.digest);
+        let read = |path: &str| {
+            let found = layers.iter().find_map(|layer| {
+                let at = layer.toc.entries.iter().position(|entry| entry.path.as_str() == path)?;
+                Some(layer.read_file(at).unwrap())
+            });
+            String::from_utf8(found.unwrap()).unwrap()
+        };
+        let record: Value = serde_json::from_str(&read(windlass::bundle::RECORD_PATH)).unwrap();
+        let names = record["templates"].as_array().unwrap();
+        let templates: BTreeMap<&str, String> =
+            names.iter().map(|name| (name.as_str().unwrap(), read(name.as_str().unwrap()))).collect();
+        let mut request = self.stage_request(built);
+        request["op"] = json!("preview");
+        request.as_object_mut().unwrap().remove("who");
+        request["templates"] = json!(templates);
+        request["record"] = record;
+        request
+    }
+
     /// Pushes and stages; the release's name.
     pub(crate) fn stage(&self, built: &Built) -> String {
         self.push(built, None).unwrap();

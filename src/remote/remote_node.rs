@@ -1,0 +1,188 @@
+//! One node, connected: its agent, asked one thing after another or several at once.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use camino::Utf8PathBuf;
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+
+use super::agent_binary::AgentBinary;
+use super::error::RemoteError;
+use super::lines::Lines;
+use super::receive::Receiving;
+use super::start::Place;
+use super::target::target;
+use crate::agent::{Call, Claim, Owner, Request};
+use crate::inventory::Node;
+use crate::model::NodeName;
+use crate::transport::{Connection, Connector};
+
+/// Processes that answer calls to a node at a time: a long one must not hold up the others, and sshd allows
+/// ten sessions a connection by default.
+const CALLS: usize = 4;
+
+/// A connected node with an agent on it. Cheap to clone; all clones share the connection and the lock.
+#[derive(Clone, Debug)]
+pub struct Remote(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    node: NodeName,
+    root: Utf8PathBuf,
+    agent: AgentBinary,
+    connection: Connection,
+    idle: Mutex<Vec<Lines>>,
+    places: Semaphore,
+    claim: Mutex<Claim>,
+    held: tokio::sync::Mutex<Option<Held>>,
+    /// 0 is none.
+    token: AtomicU64,
+}
+
+/// The lock; its process lets go of it when this is dropped.
+#[derive(Debug)]
+struct Held {
+    owner: Owner,
+    lines: Lines,
+}
+
+impl Remote {
+    /// Connects to a node and makes sure that the agent runs there: `agent`, or what the node itself names.
+    pub async fn connect(
+        connector: &Connector,
+        node: &Node,
+        agent: &AgentBinary,
+    ) -> Result<Self, RemoteError> {
+        let agent = match &node.agent {
+            Some(path) => own_agent(path.clone()).await?,
+            None => agent.clone(),
+        };
+        let connection = connector.connect(&target(node)).await?;
+        let place = Place { node: &node.name, connection: &connection, root: &node.root, agent: &agent };
+        let lines = place.start().await?;
+        Ok(Self(Arc::new(State {
+            node: node.name.clone(),
+            root: node.root.clone(),
+            idle: Mutex::new(vec![lines]),
+            places: Semaphore::new(CALLS),
+            claim: Mutex::default(),
+            held: tokio::sync::Mutex::default(),
+            token: AtomicU64::new(0),
+            agent,
+            connection,
+        })))
+    }
+
+    /// Its name.
+    pub fn node(&self) -> &NodeName {
+        &self.0.node
+    }
+
+    /// Its connection, for ports and other commands.
+    pub fn connection(&self) -> &Connection {
+        &self.0.connection
+    }
+
+    /// The lock's token, where it is held.
+    pub fn token(&self) -> Option<u64> {
+        Some(self.0.token.load(Ordering::SeqCst)).filter(|token| *token > 0)
+    }
+
+    /// Asks the agent for something and waits for the answer.
+    ///
+    /// Several calls at a time go to processes of their own. A call that is given up (its future dropped) may
+    /// still be done by the node.
+    pub async fn call<T: DeserializeOwned>(&self, request: Request) -> Result<T, RemoteError> {
+        let state = &self.0;
+        // The semaphore is never closed.
+        let _place = state.places.acquire().await.ok();
+        let idle = state.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut lines = match idle {
+            Some(lines) => lines,
+            None => self.start("call").await?,
+        };
+        let claim = state.claim.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let call = Call { token: self.token(), claim, request };
+        let mut bytes = serde_json::to_vec(&call).map_err(|error| self.protocol(&error))?;
+        bytes.push(b'\n');
+        if lines.send(bytes.into()).await.is_err() {
+            return Err(lines.failure().await);
+        }
+        let answer = lines.answer().await;
+        // After an answer, good or bad, the process waits for the next request.
+        let stays = match &answer {
+            Ok(_) | Err(RemoteError::Agent { .. } | RemoteError::Locked { .. }) => lines.is_quiet(),
+            Err(_) => false,
+        };
+        if stays {
+            state.idle.lock().unwrap_or_else(PoisonError::into_inner).push(lines);
+        }
+        answer
+    }
+
+    /// Takes the node's lock and keeps it until [`Self::unlock`], or until the last clone is dropped.
+    ///
+    /// Every later call brings its token. Where it is held already by this, that is all.
+    pub async fn lock(&self, claim: &Claim) -> Result<Owner, RemoteError> {
+        let mut held = self.0.held.lock().await;
+        if let Some(held) = &*held {
+            return Ok(held.owner.clone());
+        }
+        let mut operation = "lock".to_owned();
+        let named =
+            [("rollout", claim.rollout.as_deref()), ("who", Some(&*claim.who)), ("host", Some(&*claim.host))];
+        for (name, value) in named {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                operation.extend([" --", name, "=", &Connection::quote(value)]);
+            }
+        }
+        let mut lines = self.start(&operation).await?;
+        let owner: Owner = lines.answer().await?;
+        self.claim_as(claim);
+        self.0.token.store(owner.token, Ordering::SeqCst);
+        *held = Some(Held { owner: owner.clone(), lines });
+        Ok(owner)
+    }
+
+    /// Lets go of the lock and waits until the node has.
+    pub async fn unlock(&self) {
+        let held = self.0.held.lock().await.take();
+        self.0.token.store(0, Ordering::SeqCst);
+        if let Some(mut held) = held {
+            // Where the connection is gone, so is the lock.
+            let _ended = held.lines.ended().await;
+        }
+    }
+
+    /// Who asks, in calls without the lock: the node takes it for each of them under that name.
+    pub fn claim_as(&self, claim: &Claim) {
+        *self.0.claim.lock().unwrap_or_else(PoisonError::into_inner) = claim.clone();
+    }
+
+    /// Starts to push: `node receive`, which wants a header with [`Self::token`] in it.
+    pub async fn receive(&self) -> Result<Receiving, RemoteError> {
+        Ok(Receiving::new(&self.0.node, self.start("receive").await?))
+    }
+
+    async fn start(&self, operation: &str) -> Result<Lines, RemoteError> {
+        let State { node, connection, root, agent, .. } = &*self.0;
+        let command = Place { node, connection, root, agent }.command(operation);
+        Ok(Lines::new(node, connection.exec(&command).await?))
+    }
+
+    fn protocol(&self, error: &serde_json::Error) -> RemoteError {
+        RemoteError::Protocol { node: self.0.node.clone(), what: error.to_string() }
+    }
+}
+
+/// A node's own program; hashing it takes a moment.
+async fn own_agent(path: Utf8PathBuf) -> Result<AgentBinary, RemoteError> {
+    let failed =
+        |path| RemoteError::Binary { path, source: std::io::Error::other("reading it was given up") };
+    let read = tokio::task::spawn_blocking({
+        let path = path.clone();
+        move || AgentBinary::at(&path)
+    });
+    read.await.unwrap_or_else(|_| Err(failed(path)))
+}
