@@ -46,7 +46,10 @@ impl NodeError {
     /// An error that is told in one line.
     pub fn new(fault: Fault, kind: &str, message: impl Into<String>) -> Self {
         let (causes, help) = (Vec::new(), Vec::new());
-        Self { fault, line: ErrorLine { kind: kind.to_owned(), message: message.into(), causes, help } }
+        Self {
+            fault,
+            line: ErrorLine { kind: kind.to_owned(), message: message.into(), causes, help, owner: None },
+        }
     }
 
     /// With all its causes, in one line.
