@@ -7,7 +7,9 @@
 //! |---|---|
 //! | [`cli`] | arguments, one file per command, errors to text and exit codes |
 //! | [`report`] | progress, tables, diffs: what a person reads |
+//! | `nodes` | the cluster's nodes for a rollout: connected, surveyed, probed, staged |
 //! | `rollout` | plans as data, the engine that runs them, gates, undo, journals |
+//! | `push` | bundles, brought to nodes: what each lacks, to many at once |
 //! | `remote` | nodes, spoken to: the agent put there and checked, calls, the lock |
 //! | `agent` | what runs on a node: objects, stage, activate, guard, journal, gc |
 //! | [`build`] | the parallel engine: recipe to bundle in the store |
@@ -27,6 +29,8 @@ pub mod cli;
 pub mod fs;
 pub mod inventory;
 pub mod model;
+pub mod nodes;
+pub mod push;
 pub mod recipe;
 pub mod remote;
 pub mod report;
