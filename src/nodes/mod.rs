@@ -24,5 +24,5 @@ pub use error::node_error;
 pub use fleet::{Fleet, Member};
 pub use gate::probe;
 pub use ports::{Live, NoStager, Stager};
-pub use survey::{Problem, Seen, Survey, Surveyor, has_run, healthy, statuses};
+pub use survey::{Problem, Seen, Survey, Surveyor, healthy, statuses};
 pub use target::{Target, TargetError};

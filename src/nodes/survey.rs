@@ -18,8 +18,8 @@ use crate::agent::supervise::ProcessState;
 use crate::agent::{NodeStatus, Preview, PreviewRequest, Request, RoleStatus};
 use crate::inventory::Cluster;
 use crate::model::{Digest, NodeName, Reference, Role, Version};
-use crate::remote::{Secrets, context};
-use crate::rollout::{At, Candidate, Change, Fault, Goal, Held, NodeError};
+use crate::remote::{Secrets, context, has_run};
+use crate::rollout::{At, Candidate, Change, Fault, Goal, Held, NodeError, Plan};
 use crate::store::Store;
 
 /// Where a node is, or why it does not say.
@@ -64,11 +64,6 @@ pub async fn statuses(fleet: &Fleet) -> Seen {
         seen.insert(node.clone(), Err(node_error(error)));
     }
     seen
-}
-
-/// Whether a node runs the role, or has run it.
-pub fn has_run(status: &NodeStatus, role: &Role) -> bool {
-    status.roles.iter().any(|one| one.role == *role && one.release.is_some())
 }
 
 /// Whether what is current runs, is confirmed, and nothing is known against it.
@@ -307,6 +302,38 @@ impl Surveyor<'_> {
         if to.is_none() {
             for (role, versions) in priors.into_iter().filter(|(_, versions)| versions.len() > 1) {
                 survey.problems.extend(self.mixed(role, &versions));
+            }
+        }
+        survey
+    }
+
+    /// Candidates for what a plan that goes back had fixed.
+    pub fn go_to(&self, plan: &Plan) -> Survey {
+        let mut survey = Survey::default();
+        for one in plan.nodes() {
+            let at = At { node: one.node.clone(), role: one.role.clone() };
+            match self.role(&one.node, &one.role) {
+                Err(error) => {
+                    let (node, role) = (at.node, Some(at.role));
+                    survey.problems.push(Problem { node, role, error });
+                }
+                Ok(status) => {
+                    let from = status.and_then(|status| status.release.clone());
+                    survey.candidates.push(Candidate {
+                        on_target: one.goal == from.clone().map_or(Goal::Nothing, Goal::Release),
+                        healthy: status.is_some_and(healthy) && self.ready.contains(&at),
+                        node: at.node,
+                        role: at.role,
+                        zone: one.zone.clone(),
+                        from,
+                        goal: one.goal.clone(),
+                        to: one.to.clone(),
+                        service: one.service,
+                        drains: false,
+                        change: Change::default(),
+                        point_of_no_return: false,
+                    });
+                }
             }
         }
         survey

@@ -6,11 +6,12 @@
 //! * What announces an effect is on the disk before the effect; the rest may be lost with a power cut.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
 
-use super::event::{Event, Line, Outcome};
+use super::event::{At, Event, Line, NodeState, Outcome};
 use super::plan::{PLAN_FORMAT, Plan};
 use crate::fs::{AppendLog, IoError, IoResultExt as _, replace, sync_dir};
 use crate::model::Timestamp;
@@ -87,6 +88,17 @@ impl Past {
             Event::RolloutFinished { outcome, .. } => Some(*outcome),
             _ => None,
         })
+    }
+}
+
+impl Past {
+    /// What reached its target.
+    pub fn done(&self) -> BTreeSet<At> {
+        let done = |line: &Line| match &line.event {
+            Event::NodeDone { result } if result.state == NodeState::Done => Some(result.at.clone()),
+            _ => None,
+        };
+        self.lines.iter().filter_map(done).collect()
     }
 }
 
