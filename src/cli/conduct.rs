@@ -65,7 +65,7 @@ async fn conduct(
     let person = Asked { context, view: &view };
     let finished = if plan.kind == Kind::Promote {
         let stager = PushStager {
-            pusher: Pusher::new(context.store()?, manner.parallel, &context.cancel)?,
+            pusher: Pusher::new(context.store()?, manner.parallel, &context.cancel).map_err(|e| Failure::new(1,"push",e))?,
             cluster: &session.loaded.cluster,
             secrets: &session.loaded.secrets,
             targets: &prepared.targets,

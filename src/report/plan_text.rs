@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::rollout_text::version;
 use super::{Table, unified};
-use crate::agent::{Preview, PreviewChange as Change, PreviewFile};
+use crate::agent::{Change, Preview, PreviewFile};
 use crate::model::ByteSize;
 use crate::rollout::{At, NodePlan, Plan};
 
