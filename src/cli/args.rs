@@ -88,6 +88,8 @@ pub enum Command {
     Drift(Drift),
     /// Remove old bundles and unused blobs from out/, or old releases from nodes
     Gc(Gc),
+    /// Bring bundles to nodes and make them ready; nothing that runs is touched
+    Push(Push),
     /// Show all of the above on a small project in a temporary folder
     Demo(Demo),
     /// What runs on a node: called by a controller, or by hand
@@ -330,6 +332,27 @@ pub struct Drift {
     /// Which nodes.
     #[command(flatten)]
     pub cluster: ClusterArgs,
+}
+
+/// `windlass push`
+#[derive(Debug, Args)]
+pub struct Push {
+    /// Bundles, `role:version`, `role` or `sha256:...` [default: the newest of each role]
+    #[arg(value_name = "REF")]
+    pub references: Vec<String>,
+    /// Which cluster, and which part of it
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Nodes at a time
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = parallel)]
+    pub parallel: usize,
+}
+
+fn parallel(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..=512) => Ok(number),
+        _ => Err("a number from 1 to 512".to_owned()),
+    }
 }
 
 /// `windlass demo`

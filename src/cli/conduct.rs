@@ -65,7 +65,7 @@ async fn conduct(
     let person = Asked { context, view: &view };
     let finished = if plan.kind == Kind::Promote {
         let stager = PushStager {
-            pusher: Pusher::new(context.store()?, manner.parallel, &context.cancel).map_err(|e| Failure::new(1,"push",e))?,
+            pusher: Pusher::new(context.store()?, manner.parallel, &context.cancel)?,
             cluster: &session.loaded.cluster,
             secrets: &session.loaded.secrets,
             targets: &prepared.targets,
@@ -126,7 +126,12 @@ fn code(finished: &Finished) -> u8 {
     }
 }
 
-fn tell(context: &Context, journal: &Journal, prepared: &Prepared, finished: &Finished) -> Result<(), Failure> {
+fn tell(
+    context: &Context,
+    journal: &Journal,
+    prepared: &Prepared,
+    finished: &Finished,
+) -> Result<(), Failure> {
     if context.is_json() {
         return Ok(());
     }
@@ -146,7 +151,8 @@ impl Recorder for Told<'_> {
         let line = match line {
             Ok(line) => line,
             Err(error) => {
-                self.view.remark(&format!("the rollout's journal cannot be written: {error}: {}", error.source));
+                self.view
+                    .remark(&format!("the rollout's journal cannot be written: {error}: {}", error.source));
                 return Err(error);
             }
         };

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io::Write as _;
 
 use serde_json::{Value, json};
 
@@ -10,7 +11,7 @@ use crate::fs::IoError;
 use crate::inventory;
 use crate::model::{Cancelled, NameError, ReferenceError};
 use crate::nodes::TargetError;
-use crate::push::WantsError;
+use crate::push::{PushError, WantsError};
 use crate::recipe::{Diagnostics, LoadError, SetError};
 use crate::remote::RemoteError;
 use crate::rollout::JournalError;
@@ -103,6 +104,12 @@ impl Failure {
             error["problems"] = report.iter().map(problem).collect();
         }
         json!({ "error": error })
+    }
+
+    /// Tells it to a person, on stderr.
+    pub(super) fn tell(&self, colour: bool) {
+        // Where stderr cannot be written to, the exit code is all that is left.
+        let _ = writeln!(std::io::stderr(), "{}", self.text(colour));
     }
 
     /// As a person reads it.
@@ -198,12 +205,41 @@ impl From<TargetError> for Failure {
     }
 }
 
+impl From<&PushError> for Failure {
+    fn from(error: &PushError) -> Self {
+        let mut failure = Self::new(error.exit(), "push", error);
+        failure.kind = error.kind().into();
+        failure.causes = error.causes();
+        failure.help = error.help();
+        failure
+    }
+}
+
+impl From<PushError> for Failure {
+    fn from(error: PushError) -> Self {
+        match error {
+            PushError::Store(error) => error.into(),
+            PushError::Io(error) => error.into(),
+            other => Self::from(&other),
+        }
+    }
+}
+
 impl From<JournalError> for Failure {
     fn from(error: JournalError) -> Self {
         match error {
             JournalError::Io(error) => error.into(),
             JournalError::Absent { .. } => Self::of(exit::INVALID, "rollout", &error, error.help()),
             other => Self::of(exit::FAILED, "rollout", &other, other.help()),
+        }
+    }
+}
+
+impl From<WantsError> for Failure {
+    fn from(error: WantsError) -> Self {
+        match error {
+            WantsError::Store(error) => error.into(),
+            other => Self::of(exit::FAILED, "bundle", &other, vec!["build the bundle again".to_owned()]),
         }
     }
 }

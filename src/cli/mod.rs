@@ -21,6 +21,7 @@ mod node_text;
 mod operate;
 mod plan;
 mod promote;
+mod push;
 mod restart;
 mod resume;
 mod rollback;

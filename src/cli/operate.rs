@@ -12,9 +12,7 @@ use crate::agent::Preview;
 use crate::inventory::Node;
 use crate::model::{Cancelled, NodeName, Reference, Role, Timestamp, Version};
 use crate::nodes::{Fleet, Problem, Seen, Survey, Surveyor, Target, statuses};
-use crate::rollout::{
-    At, Goal, Interrupt, Interrupted, Kind, Past, Plan, Rollouts, Scope, interrupt, plan,
-};
+use crate::rollout::{At, Goal, Interrupt, Interrupted, Kind, Past, Plan, Rollouts, Scope, interrupt, plan};
 use crate::store::Store;
 
 /// What an operator wants.
@@ -49,9 +47,11 @@ pub(super) struct Prepared {
 
 /// A runtime for what speaks to nodes.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(|error| {
-        Failure::new(exit::FAILED, "io", "could not start threads").cause(error.to_string())
-    })
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(exit::FAILED, "io", "could not start threads").cause(error.to_string()))
 }
 
 /// The store, which is where rollouts are written down too.
@@ -218,7 +218,8 @@ fn targets(
             }
         }
         if targets.is_empty() {
-            let failure = Failure::new(exit::FAILED, "store", "out/ has no bundle of any role of these nodes");
+            let failure =
+                Failure::new(exit::FAILED, "store", "out/ has no bundle of any role of these nodes");
             return Err(failure.help("build some: `windlass build`"));
         }
         return Ok(targets);
@@ -271,8 +272,12 @@ async fn saved(
             targets.insert(one.role.clone(), Target::read(&store, &Reference::Digest(*digest))?);
         }
     }
-    let forming =
-        plan.waves.iter().filter(|wave| wave.forming).flat_map(|wave| &wave.nodes).map(|one| one.role.clone());
+    let forming = plan
+        .waves
+        .iter()
+        .filter(|wave| wave.forming)
+        .flat_map(|wave| &wave.nodes)
+        .map(|one| one.role.clone());
     let forming = forming.collect();
     Ok(Prepared { plan: plan.clone(), targets, forming, previews: BTreeMap::new() })
 }

@@ -11,7 +11,7 @@ use super::args::{Arguments, Command, Format};
 use super::context::Context;
 use super::error::{Failure, exit};
 use super::node;
-use super::{build, completions, demo, diff, drift, gc, history, inspect, lock, ls, plan, promote};
+use super::{build, completions, demo, diff, drift, gc, history, inspect, lock, ls, plan, promote, push};
 use super::{restart, resume, rollback, service, set, signals, status, unpack, verify};
 use crate::model::Cancel;
 
@@ -46,6 +46,7 @@ pub fn main() -> ExitCode {
         Command::Service(args) => service::run(&context, args),
         Command::Drift(args) => drift::run(&context, args),
         Command::Gc(args) => gc::run(&context, args),
+        Command::Push(args) => push::run(&context, args),
         Command::Demo(args) => demo::run(&context, args),
         Command::Node(args) => node::run(&context, args),
         Command::Completions(args) => completions::run(args),
@@ -78,7 +79,7 @@ fn report(context: &Context, failure: &Failure) {
     if context.common.format == Format::Json {
         let _ = writeln!(std::io::stdout(), "{}", failure.json());
     }
-    let _ = writeln!(std::io::stderr(), "{}", failure.text(context.colour_stderr()));
+    failure.tell(context.colour_stderr());
 }
 
 /// Help and version go to stdout with 0, wrong usage to stderr with 2.

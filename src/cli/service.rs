@@ -26,9 +26,9 @@ pub(super) fn run(context: &Context, args: &Service) -> Result<u8, Failure> {
         ServiceWhat::Status(cluster) => ("status", cluster),
     };
     let told = ask(context, cluster, what)?;
-    let locked = told.iter().any(|(.., answer)| {
-        answer.as_ref().is_err_and(|error| error.fault == crate::rollout::Fault::Locked)
-    });
+    let locked = told
+        .iter()
+        .any(|(.., answer)| answer.as_ref().is_err_and(|error| error.fault == crate::rollout::Fault::Locked));
     let failed = told.iter().any(|(.., answer)| answer.is_err());
     context.result(|| json(&told), || human(&told))?;
     Ok(match (locked, failed) {

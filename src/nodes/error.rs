@@ -36,4 +36,3 @@ pub(super) fn push_error(error: &PushError) -> NodeError {
     let (causes, help) = (error.causes(), error.help());
     NodeError { fault: Fault::Refused, line: ErrorLine { kind, message, causes, help, owner: None } }
 }
-

@@ -38,11 +38,7 @@ pub struct PushStager<'a> {
 }
 
 impl Stager for PushStager<'_> {
-    async fn stage(
-        &self,
-        fleet: &Fleet,
-        wanted: &[&NodePlan],
-    ) -> Vec<Result<StagedRelease, NodeError>> {
+    async fn stage(&self, fleet: &Fleet, wanted: &[&NodePlan]) -> Vec<Result<StagedRelease, NodeError>> {
         // The roles of a node one after the other, the nodes at the same time.
         let mut of_node: BTreeMap<&NodeName, Vec<usize>> = BTreeMap::new();
         for (index, plan) in wanted.iter().enumerate() {
@@ -55,7 +51,8 @@ impl Stager for PushStager<'_> {
             }
             done
         };
-        let mut running = stream::iter(of_node.into_values()).map(work).buffer_unordered(self.parallel.max(1));
+        let mut running =
+            stream::iter(of_node.into_values()).map(work).buffer_unordered(self.parallel.max(1));
         let mut outcomes: BTreeMap<usize, Result<StagedRelease, NodeError>> = BTreeMap::new();
         while let Some(done) = running.next().await {
             outcomes.extend(done);

@@ -15,7 +15,7 @@ use super::fleet::{Fleet, Member};
 use super::gate::probe;
 use super::target::Target;
 use crate::agent::supervise::ProcessState;
-use crate::agent::{NodeStatus, Preview, PreviewRequest, Request, RoleStatus};
+use crate::agent::{BadStatus, NodeStatus, Preview, PreviewRequest, Request, RoleStatus};
 use crate::inventory::Cluster;
 use crate::model::{Digest, NodeName, Reference, Role, Version};
 use crate::remote::{Secrets, context, has_run};
@@ -209,14 +209,20 @@ impl Surveyor<'_> {
         known: &mut Known<'_>,
     ) -> Result<Candidate, NodeError> {
         let status = self.role(&at.node, &at.role)?;
-        let bad = preview
-            .staged
-            .as_ref()
-            .and_then(|staged| status?.bad.iter().find(|bad| bad.release == *staged));
+        let digest = target.bundle.tagged.digest;
+        let of_bundle = |bad: &&BadStatus| {
+            let mut staged = status.iter().flat_map(|status| &status.staged);
+            staged.any(|one| one.release == bad.release && one.digest == digest)
+        };
+        // Going back marks what is left; that is no reason to refuse what is current.
+        let bad = status.filter(|_| !preview.same).and_then(|status| status.bad.iter().rev().find(of_bundle));
         if let Some(bad) = bad.filter(|_| !allow_bad) {
-            let message = format!("{} of {} on {} was marked bad: {}", bad.release, at.role, at.node, bad.why);
+            let message =
+                format!("{} of {} on {} was marked bad: {}", bad.release, at.role, at.node, bad.why);
             let mut error = NodeError::new(Fault::Refused, "bad-release", message);
-            error.line.help.push("build another version, or take this one all the same with --force".to_owned());
+            error.line.help.push(
+                "build another version; or --force, if something else was wrong and is put right".to_owned(),
+            );
             return Err(error);
         }
         let from = status.and_then(|status| status.release.clone());
@@ -233,7 +239,7 @@ impl Surveyor<'_> {
             role: at.role.clone(),
             zone: self.zone(&at.node),
             from,
-            goal: Goal::Bundle(target.bundle.tagged.digest),
+            goal: Goal::Bundle(digest),
             to: Some(target.bundle.tagged.version.clone()),
             on_target: preview.same,
             healthy: status.is_some_and(healthy) && self.ready.contains(at),
@@ -346,7 +352,8 @@ impl Surveyor<'_> {
             .iter()
             .map(|version| version.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string))
             .collect();
-        let message = format!("the nodes of {role} would go back to different versions: {}", shown.join(", "));
+        let message =
+            format!("the nodes of {role} would go back to different versions: {}", shown.join(", "));
         let mut error = NodeError::new(Fault::Refused, "mixed", message);
         for version in versions.iter().flatten() {
             error.line.help.push(format!("say which: `windlass rollback --role {role} --to {version}`"));

@@ -44,7 +44,14 @@ pub fn finished_text(id: &str, plan: &Plan, finished: &Finished) -> String {
     let mut out = table.to_string();
     for failed in &finished.failures {
         let what = if failed.undo { "could not be undone" } else { "failed" };
-        let _ = writeln!(out, "{} {}: {} {what}: {}", failed.at.node, failed.at.role, failed.step, failed.error.full());
+        let _ = writeln!(
+            out,
+            "{} {}: {} {what}: {}",
+            failed.at.node,
+            failed.at.role,
+            failed.step,
+            failed.error.full()
+        );
     }
     let mut told = std::collections::BTreeSet::new();
     for help in finished.failures.iter().flat_map(|failed| &failed.error.line.help) {
@@ -81,10 +88,8 @@ pub fn finished_text(id: &str, plan: &Plan, finished: &Finished) -> String {
             continue;
         }
         let release = node.release.as_ref().map_or_else(|| "no release".to_owned(), ToString::to_string);
-        let lost = finished
-            .failures
-            .iter()
-            .any(|failed| failed.at == node.at && failed.error.fault == Fault::Lost);
+        let lost =
+            finished.failures.iter().any(|failed| failed.at == node.at && failed.error.fault == Fault::Lost);
         let current = if lost { format!("{release}, as far as is known") } else { release };
         let next = node.next.as_deref().unwrap_or("windlass status");
         let _ = writeln!(
@@ -105,5 +110,7 @@ fn stayed(finished: &Finished) -> String {
     if done == 0 {
         return String::new();
     }
-    format!("; {done} of {all} stay on the new release: `windlass promote` goes on, `windlass rollback` goes back")
+    format!(
+        "; {done} of {all} stay on the new release: `windlass promote` goes on, `windlass rollback` goes back"
+    )
 }

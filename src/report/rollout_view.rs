@@ -106,8 +106,7 @@ impl RolloutView {
                     (.., true) => ", going back",
                     _ => "",
                 };
-                let names: Vec<String> =
-                    nodes.iter().map(|at| format!("{} {}", at.node, at.role)).collect();
+                let names: Vec<String> = nodes.iter().map(|at| format!("{} {}", at.node, at.role)).collect();
                 self.line(&format!("wave {wave}{kind}: {}", names.join(", ")));
             }
             Event::StepStarted { at, step, .. } => self.live(at, step.to_string()),
@@ -174,7 +173,8 @@ impl Observer for RolloutView {
             return;
         }
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        let sending = nodes.iter_mut().find(|(at, one)| at.node == *node && one.phase == Phase::Sending.word());
+        let sending =
+            nodes.iter_mut().find(|(at, one)| at.node == *node && one.phase == Phase::Sending.word());
         let Some((_, one)) = sending else { return };
         one.sent += bytes;
         if let Some(bar) = &one.bar {

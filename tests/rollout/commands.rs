@@ -49,7 +49,10 @@ fn a_plan_shows_what_changes_and_no_secret() {
     assert!(diff.contains("-greeting = hello\n+greeting = bonjour\n"), "{diff}");
     assert!(diff.contains("password = ***"), "{diff}");
     let text = lab.expect(0, &["plan"]);
-    assert!(text.contains("WAVE") && text.contains("+greeting = bonjour") && text.contains("canary"), "{text}");
+    assert!(
+        text.contains("WAVE") && text.contains("+greeting = bonjour") && text.contains("canary"),
+        "{text}"
+    );
     assert_eq!(lab.answers(), ["1", "1"]);
 }
 
@@ -62,10 +65,7 @@ fn status_service_drift_and_gc_say_what_is_there() {
     let node = &status["nodes"][0];
     has(node, &["node", "reachable", "error", "roles"]);
     let role = &node["roles"][0];
-    has(
-        role,
-        &["role", "release", "version", "digest", "prior", "staged", "bad", "process", "ready"],
-    );
+    has(role, &["role", "release", "version", "digest", "prior", "staged", "bad", "process", "ready"]);
     assert_eq!(
         (&role["release"], &role["version"], &role["process"], &role["ready"], &role["staged"]),
         (&json!("1-1"), &json!("1"), &json!("running"), &json!(true), &json!(["1-1"]))
@@ -114,7 +114,10 @@ fn a_node_that_is_down_is_a_row_of_its_own() {
     let gone = "address = \"127.0.0.1\"\nport = 1\nuser = \"nobody\"";
     std::fs::write(&path, format!("{head}{gone}{tail}")).unwrap();
     let status = lab.json(1, &["status"]);
-    assert_eq!((&status["nodes"][0]["reachable"], &status["nodes"][1]["reachable"]), (&json!(true), &json!(false)));
+    assert_eq!(
+        (&status["nodes"][0]["reachable"], &status["nodes"][1]["reachable"]),
+        (&json!(true), &json!(false))
+    );
     assert!(status["nodes"][1]["error"].as_str().unwrap().contains("n2"));
     lab.build("2", Mode::Good);
     let said = lab.expect(1, &["promote"]);
@@ -132,7 +135,10 @@ fn history_tells_of_rollouts_and_of_nodes() {
     lab.expect(0, &["promote"]);
     let history = lab.json(0, &["history"]);
     let row = &history["rollouts"][0];
-    assert_eq!((&row["kind"], &row["outcome"], &row["done"]), (&json!("promote"), &json!("succeeded"), &json!(1)));
+    assert_eq!(
+        (&row["kind"], &row["outcome"], &row["done"]),
+        (&json!("promote"), &json!("succeeded"), &json!(1))
+    );
     let one = lab.json(0, &["history", row["rollout"].as_str().unwrap()]);
     assert_eq!(one["events"][0]["event"], "rollout-started");
     let nodes = lab.json(0, &["history", "--on-nodes"]);

@@ -47,25 +47,26 @@ fn a_gate_that_does_not_hold_says_what_it_waits_for() {
     let lab = broken(Mode::Sick, "gate_timeout = \"1500ms\"");
     let lines = lab.lines(3, &["promote"]);
     let waits = |line: &&Value| line["event"] == "step-progress" && line["node"] == "n1";
-    let waits: Vec<&str> =
-        lines.iter().filter(waits).filter_map(|line| line["waits_for"].as_str()).collect();
+    let waits: Vec<&str> = lines.iter().filter(waits).filter_map(|line| line["waits_for"].as_str()).collect();
     assert!(waits.iter().any(|why| why.contains("answers 503, not 200")), "{waits:?}");
 }
 
 #[test]
 fn rollback_all_halt_and_max_failures_do_as_they_say() {
-    // n2 fails: its port is taken by somebody else.
     let lab = Lab::new(3, "");
     lab.build("1", Mode::Good);
     lab.expect(0, &["promote"]);
     lab.build("2", Mode::Good);
-    // Only there the service dies.
+    // On n2 alone the service dies: its port is taken.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = taken.local_addr().unwrap().port();
     let sick = |lab: &Lab, more: &str| {
         lab.cluster(&format!("gate_timeout = \"1500ms\"\n{more}"), "");
         let path = lab.dir.join("cluster.toml");
         let text = std::fs::read_to_string(&path).unwrap();
-        let taken = lab.ports[&("web".to_owned(), "n2".to_owned())];
-        std::fs::write(&path, text.replace(&format!("web_port = {taken}"), "web_port = 1")).unwrap();
+        let own = lab.ports[&("web".to_owned(), "n2".to_owned())];
+        let text = text.replace(&format!("web_port = {own}"), &format!("web_port = {free}"));
+        std::fs::write(&path, text).unwrap();
     };
     sick(&lab, "on_failure = \"rollback-all\"");
     let finished = lab.finished(3, &["promote"]);

@@ -6,6 +6,6 @@ mod commands;
 mod failures;
 mod lab;
 mod paths;
+mod ssh;
 #[path = "../support/sshd.rs"]
 mod sshd;
-mod ssh;

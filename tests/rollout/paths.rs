@@ -63,7 +63,8 @@ fn two_roles_go_in_their_order_and_by_node_together() {
     lab.build_role("web", "1", Mode::Good);
     let order = |lines: &[serde_json::Value]| -> Vec<String> {
         let done = lines.iter().filter(|line| line["event"] == "node-done");
-        done.map(|line| format!("{}/{}", line["node"].as_str().unwrap(), line["role"].as_str().unwrap())).collect()
+        done.map(|line| format!("{}/{}", line["node"].as_str().unwrap(), line["role"].as_str().unwrap()))
+            .collect()
     };
     let first = order(&lab.lines(0, &["promote"]));
     assert!(first[..2].iter().all(|name| name.ends_with("/web")), "{first:?}");
