@@ -140,7 +140,7 @@ pub(super) async fn prepare(
             let targets = targets(context, &store, references, &wanted)?;
             promote(session, wanted, &store, targets, *force).await
         }
-        Wish::Saved(plan) => saved(context, session, wanted, plan).await,
+        Wish::Saved(plan) => saved(context, session, &wanted, plan),
         Wish::Rollback { to, now } => {
             let mut surveyor = session.surveyor(wanted);
             if !now {
@@ -240,19 +240,14 @@ fn targets(
 }
 
 /// A saved plan, checked against the cluster that there is.
-async fn saved(
-    context: &Context,
-    session: &Session,
-    wanted: Wanted,
-    plan: &Plan,
-) -> Result<Prepared, Failure> {
+fn saved(context: &Context, session: &Session, wanted: &Wanted, plan: &Plan) -> Result<Prepared, Failure> {
     let cluster = &session.loaded.cluster;
     if plan.cluster != cluster.name {
         let message = format!("the plan is for cluster `{}`, and this is `{}`", plan.cluster, cluster.name);
         return Err(Failure::new(exit::INVALID, "plan", message));
     }
     let mut found = Vec::new();
-    for (node, _) in &wanted {
+    for (node, _) in wanted {
         if let Some(Err(error)) = session.seen.get(node) {
             found.push(Problem { node: node.clone(), role: None, error: error.clone() });
         } else if !session.seen.contains_key(node) {

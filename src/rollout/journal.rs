@@ -157,7 +157,7 @@ impl Rollouts {
 /// A rollout's id: its moment, and some letters that tell apart two of the same moment.
 fn new_id() -> String {
     let now = Timestamp::now();
-    let digits: String = now.as_str().chars().filter(char::is_ascii_digit).take(14).collect();
+    let digits: String = now.as_str().chars().filter(char::is_ascii_digit).take(17).collect();
     let mut bytes = [0u8; 3];
     // Without randomness the process's number has to do.
     if rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).is_err() {
@@ -240,9 +240,9 @@ impl Journal {
         let text = serde_json::to_vec(&line).unwrap_or_default();
         let mut log = self.log.borrow_mut();
         if durable {
-            log.append(&text)?
+            log.append(&text)?;
         } else {
-            log.append_unsynced(&text)?
+            log.append_unsynced(&text)?;
         }
         Ok(line)
     }
