@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 
 use super::draft::{Content, Draft};
 use super::error::AgentError;
-use super::journal;
 use super::key::Key;
 use super::layout::{RoleDir, Root};
 use super::names::ReleaseName;
@@ -110,7 +109,7 @@ pub(super) fn preview(path: &Utf8Path, request: &PreviewRequest) -> Result<Previ
     let missing = root.is_none();
     let root = root.unwrap_or_else(|| Root::imagined(path));
     let dir = root.role(&request.role);
-    let (state, _) = journal::read(&dir.journal())?;
+    let state = root.state_of(&dir)?;
     let template = |path: &BundlePath| match request.templates.get(path) {
         Some(text) => Ok((path.clone(), text.clone())),
         None => Err(AgentError::Request(format!("the text of the template {path} is missing"))),
