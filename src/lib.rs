@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`cli`] | arguments, one file per command, errors to text and exit codes |
 //! | [`report`] | progress, tables, diffs: what a person reads |
+//! | `push` | bundles, brought to nodes: what each lacks, to many at once |
 //! | `remote` | nodes, spoken to: the agent put there and checked, calls, the lock |
 //! | `agent` | what runs on a node: objects, stage, activate, guard, journal, gc |
 //! | [`build`] | the parallel engine: recipe to bundle in the store |
@@ -26,6 +27,7 @@ pub mod cli;
 pub mod fs;
 pub mod inventory;
 pub mod model;
+pub mod push;
 pub mod recipe;
 pub mod remote;
 pub mod report;

@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 
 use crate::build::BuildError;
 use crate::fs::IoError;
+use crate::inventory;
 use crate::model::{Cancelled, NameError, ReferenceError};
 use crate::recipe::{Diagnostics, LoadError, SetError};
+use crate::remote::RemoteError;
 use crate::store::StoreError;
 
 /// Exit codes, as the README lists them.
@@ -28,7 +30,7 @@ pub(super) mod exit {
 pub(super) struct Failure {
     pub(super) exit: u8,
     /// One word for programs.
-    pub(super) kind: &'static str,
+    pub(super) kind: Box<str>,
     message: String,
     /// Already a whole report with places and help; shown as it is.
     report: Option<Diagnostics>,
@@ -40,7 +42,7 @@ impl Failure {
     /// A failure to be told in one line.
     pub(super) fn new(exit: u8, kind: &'static str, message: impl fmt::Display) -> Self {
         let message = message.to_string();
-        Self { exit, kind, message, report: None, causes: Vec::new(), help: Vec::new() }
+        Self { exit, kind: kind.into(), message, report: None, causes: Vec::new(), help: Vec::new() }
     }
 
     fn of(exit: u8, kind: &'static str, error: &dyn StdError, help: Vec<String>) -> Self {
@@ -73,7 +75,7 @@ impl Failure {
             None => self.help.clone(),
         };
         let mut error = json!({
-            "kind": self.kind,
+            "kind": &*self.kind,
             "message": self.message,
             "causes": self.causes,
             "help": help,
@@ -155,6 +157,26 @@ impl From<LoadError> for Failure {
             LoadError::Read { .. } => Self::of(exit::FAILED, "io", &error, error.help()),
             other => Self::of(exit::INVALID, "invalid", &other, other.help()),
         }
+    }
+}
+
+impl From<inventory::LoadError> for Failure {
+    fn from(error: inventory::LoadError) -> Self {
+        match error {
+            inventory::LoadError::Invalid(report) => report.into(),
+            inventory::LoadError::Read { .. } => Self::of(exit::FAILED, "io", &error, error.help()),
+            other => Self::of(exit::INVALID, "invalid", &other, other.help()),
+        }
+    }
+}
+
+impl From<RemoteError> for Failure {
+    fn from(error: RemoteError) -> Self {
+        let mut failure = Self::new(error.exit(), "remote", &error);
+        failure.kind = error.kind().into();
+        failure.causes = error.causes();
+        failure.help = error.help();
+        failure
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod args;
 mod build;
+mod cluster;
 mod completions;
 mod context;
 mod demo;

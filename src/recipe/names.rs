@@ -33,6 +33,8 @@ pub struct TemplateNames {
     pub names: BTreeSet<String>,
     /// The secrets that it names literally.
     pub secrets: BTreeSet<String>,
+    /// A secret's name is computed: which it is, only rendering tells.
+    pub computed_secret: bool,
 }
 
 impl TemplateNames {
@@ -41,6 +43,7 @@ impl TemplateNames {
         self.versions.extend(other.versions);
         self.names.extend(other.names);
         self.secrets.extend(other.secrets);
+        self.computed_secret |= other.computed_secret;
     }
 }
 
@@ -106,7 +109,10 @@ fn note(name: &Name, versions: &BTreeMap<String, String>, names: &mut TemplateNa
         }
         // `versions` as a whole, or by an index that only rendering knows: any of them may be meant.
         (Some("versions"), None) => names.versions.extend(versions.clone()),
-        (Some("secret"), _) => names.secrets.extend(name.argument.clone()),
+        (Some("secret"), _) => {
+            names.computed_secret |= name.argument.is_none();
+            names.secrets.extend(name.argument.clone());
+        }
         _ => {}
     }
 }

@@ -17,15 +17,19 @@
 //! What a rollout does with nodes, and what a push sends.
 
 mod agent_binary;
+mod context;
 mod error;
 mod lines;
 mod receive;
 mod remote_node;
+mod secrets;
 mod start;
 mod target;
 
 pub use agent_binary::AgentBinary;
+pub use context::{context, has_run};
 pub use error::{RemoteError, StartFailure};
 pub use receive::Receiving;
 pub use remote_node::Remote;
+pub use secrets::{SecretError, SecretText, Secrets};
 pub use target::target;
