@@ -178,6 +178,14 @@ impl<'a, N: Nodes, R: Recorder, P: Person> Run<'a, N, R, P> {
 
     /// Locks, looks and stages: all that can be done before anything that runs is touched.
     async fn prepare(&self, all: &[&RefCell<Track>]) -> Result<(), Vec<Failed>> {
+        self.begin(all)?;
+        self.lock(all).await?;
+        self.preflight(all).await?;
+        self.stage(all).await
+    }
+
+    /// The first word of the journal.
+    pub(super) fn begin(&self, all: &[&RefCell<Track>]) -> Result<(), Vec<Failed>> {
         let nodes: Vec<At> = all.iter().map(|track| track.borrow().at()).collect();
         let started = Event::RolloutStarted {
             kind: self.plan.kind,
@@ -191,9 +199,7 @@ impl<'a, N: Nodes, R: Recorder, P: Person> Run<'a, N, R, P> {
             let failed = |at: At| Failed { at, step: StepKind::Lock, undo: false, error: error.into() };
             return Err(nodes.into_iter().next().map(failed).into_iter().collect());
         }
-        self.lock(all).await?;
-        self.preflight(all).await?;
-        self.stage(all).await
+        Ok(())
     }
 
     /// Runs `work` for each node, all at once; the failures of all of them.
@@ -244,7 +250,7 @@ impl<'a, N: Nodes, R: Recorder, P: Person> Run<'a, N, R, P> {
         }
     }
 
-    async fn lock(&self, all: &[&RefCell<Track>]) -> Result<(), Vec<Failed>> {
+    pub(super) async fn lock(&self, all: &[&RefCell<Track>]) -> Result<(), Vec<Failed>> {
         self.on_each(all, StepKind::Lock, async |node: &NodeName| self.nodes.lock(node).await).await?;
         self.check_interrupt(all, StepKind::Lock)
     }
@@ -339,7 +345,7 @@ impl<'a, N: Nodes, R: Recorder, P: Person> Run<'a, N, R, P> {
         }
     }
 
-    async fn finish(&self, all: &[&RefCell<Track>], now: bool) -> Finished {
+    pub(super) async fn finish(&self, all: &[&RefCell<Track>], now: bool) -> Finished {
         // Whoever said "now" does not wait for a node's answer; its lock goes with the connection.
         if !now {
             self.nodes.unlock_all().await;

@@ -21,6 +21,7 @@ mod gate;
 mod interrupt;
 mod journal;
 mod node;
+mod now;
 mod plan;
 mod planner;
 mod ports;

@@ -74,6 +74,18 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
         Ok(())
     }
 
+    /// The activation alone: what a node does by itself when it goes back.
+    pub(super) async fn jump(&self) -> Result<(), Failed> {
+        let step = self.track.borrow().plan.steps.iter().find(|one| one.step == StepKind::Activate).copied();
+        if let Some(step) = step {
+            self.track.borrow_mut().state = NodeState::Changing;
+            self.step(step, Vec::new()).await?;
+            self.track.borrow_mut().is_up();
+        }
+        self.track.borrow_mut().state = NodeState::Done;
+        Ok(())
+    }
+
     async fn step(&self, step: Step, then: Vec<StepKind>) -> Result<(), Failed> {
         let Step { step, within, .. } = step;
         let begun = Instant::now();
