@@ -130,8 +130,7 @@ impl<S: Stager> Nodes for Live<'_, S> {
         release: &ReleaseName,
         why: &str,
     ) -> Result<(), NodeError> {
-        let request =
-            Request::MarkBad { role: role.clone(), release: release.clone(), why: why.to_owned() };
+        let request = Request::MarkBad { role: role.clone(), release: release.clone(), why: why.to_owned() };
         self.call::<Noted>(node, request).await.map(drop)
     }
 }

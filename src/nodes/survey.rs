@@ -214,14 +214,16 @@ impl Surveyor<'_> {
         known: &mut Known<'_>,
     ) -> Result<Candidate, NodeError> {
         let status = self.role(&at.node, &at.role)?;
-        let bad = preview
-            .staged
-            .as_ref()
-            .and_then(|staged| status?.bad.iter().find(|bad| bad.release == *staged));
+        let bad =
+            preview.staged.as_ref().and_then(|staged| status?.bad.iter().find(|bad| bad.release == *staged));
         if let Some(bad) = bad.filter(|_| !allow_bad) {
-            let message = format!("{} of {} on {} was marked bad: {}", bad.release, at.role, at.node, bad.why);
+            let message =
+                format!("{} of {} on {} was marked bad: {}", bad.release, at.role, at.node, bad.why);
             let mut error = NodeError::new(Fault::Refused, "bad-release", message);
-            error.line.help.push("build another version, or take this one all the same with --force".to_owned());
+            error
+                .line
+                .help
+                .push("build another version, or take this one all the same with --force".to_owned());
             return Err(error);
         }
         let from = status.and_then(|status| status.release.clone());
@@ -319,7 +321,8 @@ impl Surveyor<'_> {
             .iter()
             .map(|version| version.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string))
             .collect();
-        let message = format!("the nodes of {role} would go back to different versions: {}", shown.join(", "));
+        let message =
+            format!("the nodes of {role} would go back to different versions: {}", shown.join(", "));
         let mut error = NodeError::new(Fault::Refused, "mixed", message);
         for version in versions.iter().flatten() {
             error.line.help.push(format!("say which: `windlass rollback --role {role} --to {version}`"));
