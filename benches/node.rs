@@ -1,5 +1,8 @@
 //! How long the node's part of a change takes: activation, staging and receiving, beside what the disk alone takes.
 //!
+//! Each activation is followed by a swap of the floor's (records, symlink, rename, each waited for), so that both
+//! meet the same disk and the same neighbours.
+//!
 //! `cargo bench --bench node [-- activate|stage|status]...`; without words, all. `WINDLASS_BENCH_FILES` sets the
 //! files of the staged bundle (13,500). `$TMPDIR` says on which disk. Where strace is installed, the calls that
 //! wait for the disk are counted in runs of their own, which are not timed.
@@ -11,7 +14,6 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -63,6 +65,27 @@ fn two_releases() -> (Lab, [String; 2]) {
     (lab, names)
 }
 
+/// What a series took, and what the disk alone took meanwhile.
+#[derive(Default)]
+struct Series {
+    times: Vec<Duration>,
+    floor: Vec<Duration>,
+    waits: Vec<Duration>,
+}
+
+impl Series {
+    fn show(self, name: &str) {
+        let own = show(name, self.times);
+        let floor = show("  the disk alone meanwhile", self.floor);
+        let waits = show("    of it in fsync", self.waits);
+        println!(
+            "  {:.2} of the disk's; {:.2} ms that are no fsync",
+            own.div_duration_f64(floor),
+            ms(own) - ms(waits)
+        );
+    }
+}
+
 /// Swaps back and forth through one `node call`; `between` is done after each, unmeasured.
 fn swaps(
     session: &mut Session,
@@ -70,18 +93,21 @@ fn swaps(
     count: usize,
     within: Option<&str>,
     mut between: impl FnMut(&mut Session, &str),
-) -> Vec<Duration> {
-    let mut times = Vec::new();
+) -> Series {
+    let (mut series, floor) = (Series::default(), Floor::new());
     for n in 0..count {
         let (from, to) = (&names[(n + 1) % 2], &names[n % 2]);
         let request = activation(Some(from), to, within);
         let begun = Instant::now();
         let answer = session.ask(&request);
-        times.push(begun.elapsed());
+        series.times.push(begun.elapsed());
         assert_eq!(answer["done"]["already"], json!(false), "{answer}");
         between(session, to);
+        let (time, waited) = floor.swap(n);
+        series.floor.push(time);
+        series.waits.push(waited);
     }
-    times
+    series
 }
 
 fn confirm(session: &mut Session, release: &str) {
@@ -92,20 +118,17 @@ fn confirm(session: &mut Session, release: &str) {
 fn activate() {
     println!("\n## Activate, through one `node call`");
     let (lab, names) = two_releases();
-    floor(&lab.dir);
     let nothing = |_: &mut Session, _: &str| {};
-    show("activate", swaps(&mut lab.session(), &names, SWAPS, None, nothing));
-    show("activate, confirm_within", swaps(&mut lab.session(), &names, SWAPS, Some("10m"), nothing));
-    let times = swaps(&mut lab.session(), &names, SWAPS, Some("10m"), confirm);
-    show("activate, confirm_within, confirmed in between", times);
+    swaps(&mut lab.session(), &names, SWAPS, None, nothing).show("activate");
+    swaps(&mut lab.session(), &names, SWAPS, Some("10m"), nothing).show("activate, confirm_within");
+    swaps(&mut lab.session(), &names, SWAPS, Some("10m"), confirm)
+        .show("activate, confirm_within, confirmed in between");
     let gone = |session: &mut Session, to: &str| {
         confirm(session, to);
         await_no_guard(&lab);
     };
-    show(
-        "activate, confirm_within, no guard there yet",
-        swaps(&mut lab.session(), &names, 40, Some("10m"), gone),
-    );
+    swaps(&mut lab.session(), &names, 40, Some("10m"), gone)
+        .show("activate, confirm_within, no guard there yet");
     let from = names[1].clone();
     let mut session = lab.session();
     let mut back = Vec::new();
@@ -129,19 +152,27 @@ fn activate() {
         ms(begun.elapsed())
     );
     session.ask(&activation(Some(&names[0]), &names[1], None));
-    show("activate, long journal", swaps(&mut session, &names, SWAPS, None, nothing));
-    show("activate, long journal, confirm_within", swaps(&mut session, &names, SWAPS, Some("10m"), nothing));
+    swaps(&mut session, &names, SWAPS, None, nothing).show("activate, long journal");
+    swaps(&mut session, &names, SWAPS, Some("10m"), nothing).show("activate, long journal, confirm_within");
 }
 
-/// What the disk alone takes: two records and a swap, each waited for.
-fn floor(dir: &Path) {
-    let dir = dir.join("floor");
-    std::fs::create_dir(&dir).unwrap();
-    let folder = File::open(&dir).unwrap();
-    let mut log = File::options().create(true).append(true).open(dir.join("log")).unwrap();
-    let line = [b"x".repeat(160), b"\n".to_vec()].concat();
-    let (mut times, mut syncs) = (Vec::new(), Vec::new());
-    for n in 0..SWAPS {
+/// What the disk alone takes: a record that is waited for, a swap that is, a record.
+struct Floor {
+    dir: tempfile::TempDir,
+    folder: File,
+    log: File,
+}
+
+impl Floor {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let log = File::options().create(true).append(true).open(dir.path().join("log")).unwrap();
+        Self { folder: File::open(dir.path()).unwrap(), log, dir }
+    }
+
+    /// One swap: all of it, and of it the time in fsync.
+    fn swap(&self, n: usize) -> (Duration, Duration) {
+        let (line, dir) = ([b"x".repeat(160), b"\n".to_vec()].concat(), self.dir.path());
         let begun = Instant::now();
         let mut waited = Duration::ZERO;
         let mut timed = |sync: &dyn Fn() -> std::io::Result<()>| {
@@ -149,18 +180,14 @@ fn floor(dir: &Path) {
             sync().unwrap();
             waited += begun.elapsed();
         };
-        log.write_all(&line).unwrap();
-        timed(&|| log.sync_data());
+        (&self.log).write_all(&line).unwrap();
+        timed(&|| self.log.sync_data());
         symlink(format!("releases/{n}"), dir.join("new")).unwrap();
         std::fs::rename(dir.join("new"), dir.join("current")).unwrap();
-        timed(&|| folder.sync_all());
-        log.write_all(&line).unwrap();
-        timed(&|| log.sync_data());
-        times.push(begun.elapsed());
-        syncs.push(waited);
+        timed(&|| self.folder.sync_all());
+        (&self.log).write_all(&line).unwrap();
+        (begun.elapsed(), waited)
     }
-    show("floor: record, symlink, rename, record; 3 fsyncs", times);
-    show("  of it in fsync", syncs);
 }
 
 fn await_no_guard(lab: &Lab) {

@@ -2,7 +2,7 @@
 //!
 //! It is a process of its own session, there before the link is touched, and reads the journal. It stands in
 //! for whatever activation of its role waits for a confirmation, one after another, and goes when none does.
-//! Its time is kept on the boot's own clock, so that jumps of the wall clock neither delay nor hasten it.
+//! What a killed process left half done it finishes: `status` starts it for that. Its time is kept on the boot's own clock, so that jumps of the wall clock neither delay nor hasten it.
 //!
 //! # Invariants
 //!
@@ -25,7 +25,7 @@ use super::boot;
 use super::desk::Desk;
 use super::error::AgentError;
 use super::layout::{RoleDir, Root};
-use super::state::State;
+use super::state::{Phase, State};
 use crate::fs::{DirLock, FileLock, IoError, IoResultExt as _, LockKind};
 use crate::model::Role;
 
@@ -94,7 +94,7 @@ pub fn run(root: &Root, role: &Role, lock: File) -> Result<(), AgentError> {
             Ok(Some(pause)) => std::thread::sleep(pause),
             Ok(None) => {
                 let alone = DirLock::attempt(dir.path(), LockKind::Exclusive)?;
-                if alone.is_some() && root.state_of(&dir).is_ok_and(|state| deadline(&state).is_none()) {
+                if alone.is_some() && root.state_of(&dir).is_ok_and(|state| at_rest(&state)) {
                     // Standard input is the same open file; closing one of the two would not do.
                     return Ok(held.release(&dir.guard())?);
                 }
@@ -107,21 +107,25 @@ pub fn run(root: &Root, role: &Role, lock: File) -> Result<(), AgentError> {
     Ok(())
 }
 
-/// Goes back if it is time; how long to wait before the next look, `None` if nothing waits.
+/// Does what there is to be done; how long to wait before the next look, `None` if the role is at rest.
 fn look(root: &Root, dir: &RoleDir) -> Result<Option<Duration>, AgentError> {
-    let Some(at) = deadline(&root.state_of(dir)?) else { return Ok(None) };
-    let left = at.saturating_sub(boot::now());
-    if !left.is_zero() {
-        return Ok(Some(left.min(GLANCE)));
+    let state = root.state_of(dir)?;
+    if at_rest(&state) {
+        return Ok(None);
     }
-    // Opening goes back, as whoever opens the role then does.
-    let opened = Desk::open_within(root, dir.clone(), Duration::from_secs(1))?;
-    Ok(opened.is_none().then_some(Duration::ZERO).or(Some(Duration::from_millis(1))))
+    let until = state.guarded().filter(|until| until.boot == boot::id());
+    let left = until.map(|until| Duration::from_millis(until.at_ms).saturating_sub(boot::now()));
+    match left {
+        Some(left) if state.phase == Phase::Idle && !left.is_zero() => return Ok(Some(left.min(GLANCE))),
+        // Its time is over, or is of an earlier boot, or something is half done; or somebody is at it.
+        _ => {}
+    }
+    // Opening finishes, counts anew or goes back, as whoever opens the role next does.
+    let opened = Desk::open_within(root, dir.clone(), Duration::ZERO)?;
+    Ok(Some(Duration::from_millis(if opened.is_some() { 1 } else { 20 })))
 }
 
-/// Until when something waits, on the clock of this boot. What waits since an earlier one is counted anew by
-/// whoever opens the role next.
-fn deadline(state: &State) -> Option<Duration> {
-    let until = state.guarded().filter(|until| until.boot == boot::id())?;
-    Some(Duration::from_millis(until.at_ms))
+/// Nothing is half done, and nothing waits.
+fn at_rest(state: &State) -> bool {
+    state.phase == Phase::Idle && state.guarded().is_none()
 }

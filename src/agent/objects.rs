@@ -21,7 +21,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::layout::Root;
-use super::unsynced::Unsynced;
+use super::unsynced::{Unsynced, hash_file};
 use crate::fs::{DirLock, IoError, IoResultExt as _, LockKind, open_directory};
 use crate::model::{Digest, Hasher};
 
@@ -219,6 +219,17 @@ impl Objects {
             found if found == id.digest => Ok(()),
             found => Err(ObjectError::Content { wanted: id.digest, found }),
         }
+    }
+
+    /// Hashes an object; one that is not what its name says is removed.
+    pub fn check(&self, id: ObjectId) -> Result<(), ObjectError> {
+        let path = self.path.join(id.path());
+        let found = hash_file(self.open_object(id)?, &path)?;
+        if found == id.digest {
+            return Ok(());
+        }
+        rustix::fs::unlinkat(&self.dir, id.path(), AtFlags::empty()).at("remove", &path)?;
+        Err(ObjectError::Content { wanted: id.digest, found })
     }
 
     fn open_object(&self, id: ObjectId) -> Result<File, ObjectError> {

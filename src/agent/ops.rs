@@ -21,7 +21,7 @@ use super::objects::{ObjectId, Objects};
 use super::record::Record;
 use super::rollback::{self, Rollback};
 use super::supervise::{self, Unit};
-use super::{drift, gc, preview, stage, status};
+use super::{drift, gc, heal, preview, stage, status};
 use crate::model::{Role, Span};
 use crate::recipe::{Probe, Ready};
 
@@ -130,6 +130,11 @@ fn change_role(desk: &mut Desk, request: Request) -> Result<Answer, AgentError> 
                 if pinned { Record::Pinned { release: note } } else { Record::Unpinned { release: note } };
             desk.record(record)?;
             Ok(Answer::Noted(Noted { release }))
+        }
+        Request::Heal { role, release, with } => {
+            let release = release.or_else(|| desk.state().current.clone());
+            let release = release.ok_or(AgentError::NoCurrent { role })?;
+            Ok(Answer::Healed(heal::heal(desk, &release, with.as_deref())?))
         }
         Request::ServiceStart { role, release } => {
             let release = match release {

@@ -96,7 +96,7 @@ impl<'a> Placer<'a> {
                     self.directory(path.to_owned(), in_scratch(record, path))?;
                 }
                 Node::File { .. } | Node::HardLink { .. } | Node::Symlink { .. } => {
-                    files.push((layer, entry))
+                    files.push((layer, entry));
                 }
             }
         }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use camino::Utf8Path;
 use serde::{Deserialize, Serialize};
 
-use super::draft::{Content, Draft};
+use super::draft::{self, Content, Draft};
 use super::error::AgentError;
 use super::key::Key;
 use super::layout::{RoleDir, Root};
@@ -140,7 +140,7 @@ pub(super) fn preview(path: &Utf8Path, request: &PreviewRequest) -> Result<Previ
 fn compare(preview: &mut Preview, draft: &Draft, dir: &RoleDir, state: &State) -> Result<(), AgentError> {
     let next = ReleaseName::new(state.next_number(), draft.version.clone());
     let content = draft.content(dir, state.current.as_ref().unwrap_or(&next))?;
-    draft.owner(content.unit.as_ref())?;
+    draft::owner(content.unit.as_ref())?;
     // One whose record cannot be read is as good as none: everything would be new.
     let current = state.current.as_ref();
     let old = current.and_then(|release| ReleaseRecord::read(&dir.release_record(release)).ok());

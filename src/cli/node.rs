@@ -109,6 +109,9 @@ enum Op {
         role: Role,
         /// Which release [default: the current one]
         release: Option<ReleaseName>,
+        /// Put back what differs, from what is on this node; extra files are left
+        #[arg(long)]
+        heal: bool,
     },
     /// Remove old releases, bundles and objects
     Gc {
@@ -312,7 +315,11 @@ fn hold_lock(path: &Utf8Path, claim: &Claim) -> Result<u8, Failure> {
 fn by_person(context: &Context, root: &Utf8Path, op: &Op) -> Result<u8, Failure> {
     let request = request(root, op)?;
     let answer = agent::perform(root, Call { token: None, claim: by_hand(), request })?;
-    let differs = matches!(&answer, Answer::Drift(drift) if !drift.drift.is_empty());
+    let differs = match &answer {
+        Answer::Drift(drift) => !drift.drift.is_empty(),
+        Answer::Healed(done) => !done.left.is_empty() || !done.extra.is_empty(),
+        _ => false,
+    };
     let json = |answer: &Answer| serde_json::to_value(answer).unwrap_or_default();
     context.result(|| json(&answer), || text(&answer))?;
     let _ = std::io::stdout().flush();
@@ -357,7 +364,12 @@ fn request(root: &Utf8Path, op: &Op) -> Result<Request, Failure> {
         Op::Pin { role, release, undo } => {
             Request::Pin { role: role.clone(), release: release.clone(), pinned: !undo }
         }
-        Op::Drift { role, release } => Request::Drift { role: role.clone(), release: release.clone() },
+        Op::Drift { role, release, heal: false } => {
+            Request::Drift { role: role.clone(), release: release.clone() }
+        }
+        Op::Drift { role, release, heal: true } => {
+            Request::Heal { role: role.clone(), release: release.clone(), with: None }
+        }
         Op::Gc { dry_run, keep } => Request::Gc(GcRequest { keep: *keep, dry_run: *dry_run }),
         Op::Service(ServiceOp::Start { role }) => Request::ServiceStart { role: role.clone(), release: None },
         Op::Service(ServiceOp::Stop { role }) => {
@@ -385,6 +397,7 @@ fn text(answer: &Answer) -> String {
         Answer::Status(status) => super::node_text::status(status),
         Answer::Drift(drift) if drift.drift.is_empty() => format!("{} is as it was staged\n", drift.release),
         Answer::Drift(drift) => super::node_text::drift(drift),
+        Answer::Healed(done) => super::node_text::healed(done),
         Answer::History(history) => super::node_text::history(history),
         Answer::RolledBack(done) => super::node_text::rolled_back(done),
         other => serde_json::to_string_pretty(other).map_or_else(|_| String::new(), |text| text + "\n"),
