@@ -15,6 +15,7 @@ use super::activate::Activated;
 use super::drift::Difference;
 use super::error::ErrorLine;
 use super::gc::{Collected, GcRequest};
+use super::heal::{HealContext, Healed};
 use super::lock::Claim;
 use super::names::ReleaseName;
 use super::preview::{Preview, PreviewRequest};
@@ -128,6 +129,17 @@ pub enum Request {
         /// Which release; absent is the current one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         release: Option<ReleaseName>,
+    },
+    /// Puts back what differs, from the objects; answered by [`Healed`].
+    Heal {
+        /// Which role.
+        role: Role,
+        /// Which release; absent is the current one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<ReleaseName>,
+        /// What its templates saw; without it no rendered file is healed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        with: Option<Box<HealContext>>,
     },
     /// Removes what is not needed; answered by [`Collected`].
     Gc(GcRequest),
@@ -255,6 +267,7 @@ pub enum Answer {
     RolledBack(RolledBack),
     Noted(Noted),
     Drift(Drift),
+    Healed(Healed),
     Collected(Collected),
     Started(ServiceStarted),
     Stopped(Stopped),
@@ -285,6 +298,7 @@ impl Request {
             | Self::MarkBad { role, .. }
             | Self::Pin { role, .. }
             | Self::Drift { role, .. }
+            | Self::Heal { role, .. }
             | Self::ServiceStart { role, .. }
             | Self::ServiceStop { role, .. }
             | Self::ServiceStatus { role }

@@ -120,10 +120,8 @@ impl Draft<'_> {
             let Ok(record) = ReleaseRecord::read(&dir.release_record(release)) else { continue };
             let mut content = self.content(dir, release)?;
             if !content.is_that_of(&record) && current == Some(release) && !self.context.cluster.forming {
-                let mut forming = self.context.clone();
-                forming.cluster.forming = true;
                 // A template that fails only then did not make this release.
-                content = self.render(dir, release, &forming).unwrap_or(content);
+                content = self.render(dir, release, &self.forming()).unwrap_or(content);
             }
             if content.is_that_of(&record) {
                 let (release, files) = (release.clone(), record.files);
@@ -133,14 +131,25 @@ impl Draft<'_> {
         Ok(None)
     }
 
-    /// Whom scratch and secrets are given to: the service's user, if we may give.
-    pub(super) fn owner(&self, unit: Option<&Unit>) -> Result<Option<(u32, u32)>, StageError> {
-        let Some(unit) = unit.filter(|unit| unit.user.is_some() || unit.group.is_some()) else {
-            return Ok(None);
-        };
-        let us = rustix::process::geteuid().as_raw();
-        let user = unit.user.clone().unwrap_or_else(|| us.to_string());
-        let account = accounts::find(&user, unit.group.as_deref())?;
-        Ok((us == 0).then_some((account.uid, account.gid)))
+    /// Everything that a release may have been rendered from: a cluster may have formed since.
+    pub(super) fn contents(&self, dir: &RoleDir, release: &ReleaseName) -> [Result<Content, StageError>; 2] {
+        [self.content(dir, release), self.render(dir, release, &self.forming())]
     }
+
+    fn forming(&self) -> Context {
+        let mut forming = self.context.clone();
+        forming.cluster.forming = true;
+        forming
+    }
+}
+
+/// Whom scratch and secrets are given to: the service's user, if we may give.
+pub(super) fn owner(unit: Option<&Unit>) -> Result<Option<(u32, u32)>, StageError> {
+    let Some(unit) = unit.filter(|unit| unit.user.is_some() || unit.group.is_some()) else {
+        return Ok(None);
+    };
+    let us = rustix::process::geteuid().as_raw();
+    let user = unit.user.clone().unwrap_or_else(|| us.to_string());
+    let account = accounts::find(&user, unit.group.as_deref())?;
+    Ok((us == 0).then_some((account.uid, account.gid)))
 }

@@ -11,12 +11,12 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::bundles::Bundle;
+use super::bundles::{Bundle, object_of};
 use super::error::AgentError;
 use super::key::Key;
 use super::layout::{RoleDir, Root};
 use super::names::ReleaseName;
-use super::objects::Objects;
+use super::objects::{ObjectId, Objects};
 use super::place::{in_persist, is_scratch, persist_target};
 use super::release::{ReleaseError, ReleaseRecord, Rendered};
 use super::unsynced::hash_file;
@@ -48,10 +48,26 @@ pub struct Difference {
 }
 
 /// What should stand at a path.
-enum Should {
-    Directory { writable: bool },
-    File { digest: Digest, hidden: bool, mode: u32 },
+pub(super) enum Should {
+    Directory {
+        writable: bool,
+    },
+    File {
+        digest: Digest,
+        hidden: bool,
+        mode: u32,
+        /// What holds its content; `None` if it was rendered.
+        object: Option<ObjectId>,
+    },
     Link(String),
+}
+
+/// A release as it was staged.
+pub(super) struct Expected {
+    bundle: Bundle,
+    record: Record,
+    staged: ReleaseRecord,
+    should: BTreeMap<String, Should>,
 }
 
 /// Compares a release with what was staged; empty when nothing differs.
@@ -60,25 +76,64 @@ pub(super) fn drift(
     dir: &RoleDir,
     release: &ReleaseName,
 ) -> Result<Vec<Difference>, AgentError> {
-    let staged = ReleaseRecord::read(&dir.release_record(release)).map_err(|error| match error {
-        ReleaseError::Io(error) => AgentError::Io(error),
-        other => AgentError::Internal(other.to_string()),
-    })?;
-    let bundle = root.load_bundle(staged.bundle)?;
-    let record = bundle.record(&Objects::open(root)?)?;
-    let should = expected(&bundle, &record, &staged)?;
-    let (key, path) = (Key::open(root)?, dir.release(release));
-    let open = open_directory(&path)?;
-    let mut found: Vec<Difference> = should
-        .par_iter()
-        .map(|(at, should)| {
+    Expected::read(root, dir, release, &Objects::open(root)?)?.differences(root, dir)
+}
+
+impl Expected {
+    /// Reads what was staged.
+    pub(super) fn read(
+        root: &Root,
+        dir: &RoleDir,
+        release: &ReleaseName,
+        objects: &Objects,
+    ) -> Result<Self, AgentError> {
+        let staged = ReleaseRecord::read(&dir.release_record(release)).map_err(|error| match error {
+            ReleaseError::Io(error) => AgentError::Io(error),
+            other => AgentError::Internal(other.to_string()),
+        })?;
+        let bundle = root.load_bundle(staged.bundle)?;
+        let record = bundle.record(objects)?;
+        let should = expected(&bundle, &record, &staged)?;
+        Ok(Self { bundle, record, staged, should })
+    }
+
+    /// The release's record.
+    pub(super) fn staged(&self) -> &ReleaseRecord {
+        &self.staged
+    }
+
+    /// The bundle that it was made from.
+    pub(super) fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// What the bundle says about itself.
+    pub(super) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// What should stand at a path; `None` if nothing should.
+    pub(super) fn should(&self, path: &str) -> Option<&Should> {
+        self.should.get(path)
+    }
+
+    /// What differs on the disk, in path order.
+    pub(super) fn differences(&self, root: &Root, dir: &RoleDir) -> Result<Vec<Difference>, AgentError> {
+        let (key, path) = (Key::open(root)?, dir.release(&self.staged.release));
+        let open = open_directory(&path)?;
+        let differs = |(at, should): (&String, &Should)| {
             Ok(compare(&open, &path, at, should, &key)?.map(|what| Difference { path: at.clone(), what }))
-        })
-        .filter_map(Result::transpose)
-        .collect::<Result<_, IoError>>()?;
-    extras(&open, "", &should, &record, &mut found).at("read", &path)?;
-    found.sort();
-    Ok(found)
+        };
+        let mut found: Vec<Difference> = self
+            .should
+            .par_iter()
+            .map(differs)
+            .filter_map(Result::transpose)
+            .collect::<Result<_, IoError>>()?;
+        extras(&open, "", &self.should, &self.record, &mut found).at("read", &path)?;
+        found.sort();
+        Ok(found)
+    }
 }
 
 fn expected(
@@ -104,14 +159,16 @@ fn expected(
             Node::File { .. } | Node::HardLink { .. } => {
                 let Some((_, file)) = bundle.content_of(layer, entry) else { continue };
                 let Node::File { mode, digest, .. } = &file.node else { continue };
+                let object = object_of(&file.node).map(|(id, _)| id);
                 let mode = u32::from(*mode) & !0o222;
                 match staged.rendered.get(&entry.path) {
-                    None => Should::File { digest: *digest, hidden: false, mode },
+                    None => Should::File { digest: *digest, hidden: false, mode, object },
                     Some(Rendered::Plain(digest)) => {
-                        Should::File { digest: *digest, hidden: false, mode: mode & 0o777 }
+                        let mode = mode & 0o777;
+                        Should::File { digest: *digest, hidden: false, mode, object: None }
                     }
                     Some(Rendered::Hidden(digest)) => {
-                        Should::File { digest: *digest, hidden: true, mode: 0o600 }
+                        Should::File { digest: *digest, hidden: true, mode: 0o600, object: None }
                     }
                 }
             }
@@ -158,7 +215,7 @@ fn compare(
             (!is.is_ok_and(|is| is.to_bytes() == target.as_bytes())).then_some(What::Changed)
         }
         Should::File { .. } if kind != 0o100_000 => Some(What::Changed),
-        Should::File { digest, hidden, mode: wanted } => {
+        Should::File { digest, hidden, mode: wanted, .. } => {
             let found = match open_beneath(dir, shown, at) {
                 // A directory above it was replaced by a link.
                 Err(error) if error.source.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {

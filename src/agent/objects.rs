@@ -16,11 +16,12 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use rayon::prelude::*;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::layout::Root;
-use super::unsynced::Unsynced;
+use super::unsynced::{Unsynced, hash_file};
 use crate::fs::{DirLock, IoError, IoResultExt as _, LockKind, open_directory};
 use crate::model::{Digest, Hasher};
 
@@ -135,13 +136,10 @@ impl Objects {
         &self,
         wanted: impl IntoIterator<Item = (ObjectId, u64)>,
     ) -> Result<Vec<ObjectId>, ObjectError> {
-        let mut missing = Vec::new();
-        for (id, size) in wanted {
-            if !self.has(id, size) && !self.adopt(id, size)? {
-                missing.push(id);
-            }
-        }
-        Ok(missing)
+        let wanted: Vec<(ObjectId, u64)> = wanted.into_iter().collect();
+        let missing = wanted.par_iter().filter(|(id, size)| !self.has(*id, *size));
+        let missing = missing.map(|(id, size)| Ok((!self.adopt(*id, *size)?).then_some(*id)));
+        missing.filter_map(Result::transpose).collect()
     }
 
     /// Makes an object out of the one with the same content and the other mode, if that is there and whole.
@@ -221,6 +219,17 @@ impl Objects {
             found if found == id.digest => Ok(()),
             found => Err(ObjectError::Content { wanted: id.digest, found }),
         }
+    }
+
+    /// Hashes an object; one that is not what its name says is removed.
+    pub fn check(&self, id: ObjectId) -> Result<(), ObjectError> {
+        let path = self.path.join(id.path());
+        let found = hash_file(self.open_object(id)?, &path)?;
+        if found == id.digest {
+            return Ok(());
+        }
+        rustix::fs::unlinkat(&self.dir, id.path(), AtFlags::empty()).at("remove", &path)?;
+        Err(ObjectError::Content { wanted: id.digest, found })
     }
 
     fn open_object(&self, id: ObjectId) -> Result<File, ObjectError> {

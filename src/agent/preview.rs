@@ -15,9 +15,8 @@ use std::sync::Arc;
 use camino::Utf8Path;
 use serde::{Deserialize, Serialize};
 
-use super::draft::{Content, Draft};
+use super::draft::{self, Content, Draft};
 use super::error::AgentError;
-use super::journal;
 use super::key::Key;
 use super::layout::{RoleDir, Root};
 use super::names::ReleaseName;
@@ -110,7 +109,7 @@ pub(super) fn preview(path: &Utf8Path, request: &PreviewRequest) -> Result<Previ
     let missing = root.is_none();
     let root = root.unwrap_or_else(|| Root::imagined(path));
     let dir = root.role(&request.role);
-    let (state, _) = journal::read(&dir.journal())?;
+    let state = root.state_of(&dir)?;
     let template = |path: &BundlePath| match request.templates.get(path) {
         Some(text) => Ok((path.clone(), text.clone())),
         None => Err(AgentError::Request(format!("the text of the template {path} is missing"))),
@@ -141,7 +140,7 @@ pub(super) fn preview(path: &Utf8Path, request: &PreviewRequest) -> Result<Previ
 fn compare(preview: &mut Preview, draft: &Draft, dir: &RoleDir, state: &State) -> Result<(), AgentError> {
     let next = ReleaseName::new(state.next_number(), draft.version.clone());
     let content = draft.content(dir, state.current.as_ref().unwrap_or(&next))?;
-    draft.owner(content.unit.as_ref())?;
+    draft::owner(content.unit.as_ref())?;
     // One whose record cannot be read is as good as none: everything would be new.
     let current = state.current.as_ref();
     let old = current.and_then(|release| ReleaseRecord::read(&dir.release_record(release)).ok());

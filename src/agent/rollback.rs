@@ -84,13 +84,13 @@ pub(super) fn rollback(desk: &mut Desk, wanted: &Rollback) -> Result<RolledBack,
     if !there {
         return Err(ActivateError::NotStaged { release: to }.into());
     }
-    if wanted.bad
-        && let Some(release) = from.clone()
-    {
-        desk.record(Record::MarkedBad { release, why: wanted.why.clone() })?;
-    }
     let (why, restart) = (wanted.why.clone(), wanted.restart);
-    desk.record(Record::RollingBack { from, to: Some(to), why, restart })?;
+    let bad = from.clone().filter(|_| wanted.bad);
+    let back = Record::RollingBack { from, to: Some(to), why: why.clone(), restart };
+    match bad {
+        Some(release) => desk.record_all([Record::MarkedBad { release, why }, back])?,
+        None => desk.record(back)?,
+    }
     finish(desk)
 }
 

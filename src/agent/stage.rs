@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bundles::{Bundle, object_of};
 use super::desk::Desk;
-use super::draft::{Content, Draft, Existing};
+use super::draft::{self, Content, Draft, Existing};
 use super::error::AgentError;
 use super::key::Key;
 use super::names::ReleaseName;
@@ -94,7 +94,7 @@ pub(super) fn stage(desk: &mut Desk, request: &StageRequest) -> Result<Staged, A
     let record = &stager.draft.record;
     let release = ReleaseName::new(desk.state().next_number(), request.version.clone());
     let content = stager.draft.content(desk.dir(), &release)?;
-    let owner = stager.draft.owner(content.unit.as_ref())?;
+    let owner = draft::owner(content.unit.as_ref())?;
     stager.check_room(desk, &content)?;
     prepare_shared(desk, record, owner)?;
     let staging = desk.dir().releases().join(format!("{STAGING}{release}"));
@@ -199,7 +199,8 @@ impl<'a> Stager<'a> {
     }
 }
 
-fn templates(
+/// The texts of a bundle's templates, out of the objects.
+pub(super) fn templates(
     bundle: &Bundle,
     record: &Record,
     objects: &Objects,

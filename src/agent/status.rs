@@ -1,17 +1,20 @@
 //! Where a node is: from the journals, the links and the processes; the truth, not the plan.
 
+use std::time::{Duration, Instant};
+
 use serde::{Deserialize, Serialize};
 
 use super::boot;
-use super::desk::{self, Desk};
+use super::desk;
 use super::error::AgentError;
 use super::guard;
-use super::journal;
 use super::layout::{RoleDir, Root};
 use super::lock::{self, Owner};
 use super::names::ReleaseName;
+use super::record::Deadline;
 use super::state::{Phase, State};
 use super::supervise::{Pidfile, Process, ProcessState, Supervisor as _, Unit};
+use crate::fs::{DirLock, LockKind};
 use crate::model::{Digest, Role, Version};
 use crate::recipe::{Ready, ServiceKind};
 
@@ -53,9 +56,12 @@ pub struct RoleStatus {
     /// Waits for a confirmation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unconfirmed: Option<UnconfirmedStatus>,
-    /// What was interrupted and will be finished by the next operation.
+    /// What is under way, or was interrupted and is about to be finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interrupted: Option<String>,
+    /// Some process changes the role at this moment.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub busy: bool,
     /// What is wrong and needs a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
@@ -99,44 +105,55 @@ pub struct UnconfirmedStatus {
     pub left_ms: Option<u64>,
 }
 
-/// How long it waits for whoever is at a role: the lock of one that was killed while it started its guard is
-/// let go only when the guard's program is loaded.
-const GLANCE: std::time::Duration = std::time::Duration::from_millis(250);
+/// How long it waits, for all roles together, until what was interrupted is finished.
+const GLANCE: Duration = Duration::from_millis(250);
 
 /// Where a node is.
+///
+/// What a killed run left is not finished here, since that may stop and start a service: a guard does it. If it
+/// is not done within [`GLANCE`], or somebody is at a role anyway, what is there is what is told.
 pub(super) fn status(root: Option<&Root>, role: Option<&Role>) -> Result<NodeStatus, AgentError> {
     let Some(root) = root else { return Ok(NodeStatus { lock: None, roles: Vec::new() }) };
-    let dirs = match role {
+    let mut dirs = match role {
         Some(role) => vec![root.role(role)],
         None => root.roles()?,
     };
-    let roles = dirs.iter().filter(|dir| dir.exists()).map(|dir| of_role(root, dir));
+    dirs.retain(RoleDir::exists);
+    let until = Instant::now() + GLANCE;
+    // Every role is looked at each time: one that waits keeps no other from its guard.
+    while dirs.iter().filter(|dir| needs_hand(root, dir)).count() > 0 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let roles = dirs.iter().map(|dir| of_role(root, dir));
     Ok(NodeStatus { lock: lock::owner(root)?, roles: roles.collect::<Result<_, _>>()? })
 }
 
 fn of_role(root: &Root, dir: &RoleDir) -> Result<RoleStatus, AgentError> {
-    let mut state = match journal::read(&dir.journal()) {
-        Ok((state, _)) => state,
+    let state = match root.state_of(dir) {
+        Ok(state) => state,
         // A node with one broken journal still tells about the rest.
         Err(error) => return Ok(broken(dir, &AgentError::from(error))),
     };
-    let mut problem = None;
-    if needs_hand(dir, &state)? {
-        // Unless somebody is at it right now; then what is there is what is told.
-        match Desk::open_within(root, dir.clone(), GLANCE) {
-            Ok(Some(desk)) => state = desk.state().clone(),
-            Ok(None) => {}
-            Err(error) => problem = Some(error.full()),
-        }
-    }
     let process = Pidfile.status(dir)?;
-    Ok(describe(dir, &state, process, problem))
+    Ok(describe(dir, &state, process, None))
 }
 
-/// Whether a killed run left something, or an activation waits without a guard.
-fn needs_hand(dir: &RoleDir, state: &State) -> Result<bool, AgentError> {
-    let waits = state.unconfirmed.as_ref().is_some_and(|waiting| waiting.deadline.is_some());
-    Ok(state.phase != Phase::Idle || (waits && !guard::lives(dir)?))
+/// Whether a killed run left something, or an activation waits without a guard; if so, and if nobody is at the
+/// role, a guard is started, which puts it right.
+fn needs_hand(root: &Root, dir: &RoleDir) -> bool {
+    let Ok(state) = root.state_of(dir) else { return false };
+    let over =
+        |until: &Deadline| until.boot != boot::id() || boot::now().as_millis() >= u128::from(until.at_ms);
+    let guarded = guard::lives(dir).unwrap_or(false);
+    let waits = state.guarded().is_some_and(|until| !guarded || over(until));
+    if state.phase == Phase::Idle && !waits {
+        return false;
+    }
+    if let Ok(Some(_lock)) = DirLock::attempt(dir.path(), LockKind::Exclusive) {
+        // If it cannot be started, what is told is still true, and the next operation puts it right.
+        let _ = guard::ensure(root, dir);
+    }
+    true
 }
 
 fn broken(dir: &RoleDir, error: &AgentError) -> RoleStatus {
@@ -157,7 +174,7 @@ fn describe(dir: &RoleDir, state: &State, process: Process, problem: Option<Stri
     let present = |known: &&super::state::Known| !known.removed;
     let current = state.current.clone();
     let unit = current.as_ref().and_then(|release| Unit::read(&dir.release_service(release)).ok().flatten());
-    let left = |deadline: &super::record::Deadline| {
+    let left = |deadline: &Deadline| {
         (deadline.boot == boot::id()).then(|| {
             deadline.at_ms.saturating_sub(u64::try_from(boot::now().as_millis()).unwrap_or(u64::MAX))
         })
@@ -199,6 +216,7 @@ fn describe(dir: &RoleDir, state: &State, process: Process, problem: Option<Stri
             Phase::Activating { .. } => Some("activating".to_owned()),
             Phase::RollingBack { .. } => Some("rolling-back".to_owned()),
         },
+        busy: matches!(DirLock::attempt(dir.path(), LockKind::Shared), Ok(None)),
         problem,
         kind: unit.as_ref().map(|unit| unit.kind),
         probe: unit.and_then(|unit| unit.ready),

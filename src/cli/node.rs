@@ -1,6 +1,7 @@
 //! `windlass node ...`: what runs on a node, by a controller or by hand.
 
 use std::io::{BufReader, Read as _, Write as _};
+use std::os::fd::AsFd as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand};
@@ -8,7 +9,9 @@ use serde::Serialize;
 
 use super::context::{Context, print};
 use super::error::{Failure, exit};
-use crate::agent::{self, AgentError, Answer, Call, Claim, GcRequest, Line, ReleaseName, Request, Root};
+use crate::agent::{
+    self, Agent, AgentError, Answer, Call, Claim, GcRequest, Line, ReleaseName, Request, Root,
+};
 use crate::model::{Role, Span};
 
 /// The longest request: a `have` that names every file of a large bundle.
@@ -106,6 +109,9 @@ enum Op {
         role: Role,
         /// Which release [default: the current one]
         release: Option<ReleaseName>,
+        /// Put back what differs, from what is on this node; extra files are left
+        #[arg(long)]
+        heal: bool,
     },
     /// Remove old releases, bundles and objects
     Gc {
@@ -142,11 +148,7 @@ enum Op {
     },
     /// Wait for an activation to be confirmed, or go back
     #[command(hide = true)]
-    Guard {
-        role: Role,
-        #[arg(long)]
-        seq: u64,
-    },
+    Guard { role: Role },
     /// Become a service
     #[command(hide = true)]
     Exec,
@@ -204,9 +206,11 @@ pub(super) fn run(context: &Context, args: &Node) -> Result<u8, Failure> {
             };
             hold_lock(&root, &claim)
         }
-        Op::Guard { role, seq } => {
+        Op::Guard { role } => {
             let root = open(&root)?;
-            agent::guard(&root, role, *seq)?;
+            let lock = std::io::stdin().as_fd().try_clone_to_owned();
+            let lock = lock.map_err(|error| Failure::new(exit::FAILED, "io", error))?;
+            agent::guard(&root, role, lock.into())?;
             Ok(exit::DONE)
         }
         op => by_person(context, &root, op),
@@ -250,6 +254,7 @@ fn say(line: &impl Serialize) -> Result<(), Failure> {
 fn calls(root: &Utf8Path) -> Result<u8, Failure> {
     let mut from = BufReader::new(std::io::stdin());
     let mut code = exit::DONE;
+    let agent = Agent::new(root);
     loop {
         let line = agent::read_line(&mut from, MAX_REQUEST)?;
         if line.is_empty() {
@@ -257,7 +262,7 @@ fn calls(root: &Utf8Path) -> Result<u8, Failure> {
         }
         let call = serde_json::from_slice::<Call>(&line);
         let call = call.map_err(|error| AgentError::Request(error.to_string()));
-        match call.and_then(|call| agent::perform(root, call)) {
+        match call.and_then(|call| agent.perform(call)) {
             Ok(answer) => say(&Line::Done(answer))?,
             Err(error) => {
                 code = error.exit();
@@ -310,7 +315,11 @@ fn hold_lock(path: &Utf8Path, claim: &Claim) -> Result<u8, Failure> {
 fn by_person(context: &Context, root: &Utf8Path, op: &Op) -> Result<u8, Failure> {
     let request = request(root, op)?;
     let answer = agent::perform(root, Call { token: None, claim: by_hand(), request })?;
-    let differs = matches!(&answer, Answer::Drift(drift) if !drift.drift.is_empty());
+    let differs = match &answer {
+        Answer::Drift(drift) => !drift.drift.is_empty(),
+        Answer::Healed(done) => !done.left.is_empty() || !done.extra.is_empty(),
+        _ => false,
+    };
     let json = |answer: &Answer| serde_json::to_value(answer).unwrap_or_default();
     context.result(|| json(&answer), || text(&answer))?;
     let _ = std::io::stdout().flush();
@@ -355,7 +364,12 @@ fn request(root: &Utf8Path, op: &Op) -> Result<Request, Failure> {
         Op::Pin { role, release, undo } => {
             Request::Pin { role: role.clone(), release: release.clone(), pinned: !undo }
         }
-        Op::Drift { role, release } => Request::Drift { role: role.clone(), release: release.clone() },
+        Op::Drift { role, release, heal: false } => {
+            Request::Drift { role: role.clone(), release: release.clone() }
+        }
+        Op::Drift { role, release, heal: true } => {
+            Request::Heal { role: role.clone(), release: release.clone(), with: None }
+        }
         Op::Gc { dry_run, keep } => Request::Gc(GcRequest { keep: *keep, dry_run: *dry_run }),
         Op::Service(ServiceOp::Start { role }) => Request::ServiceStart { role: role.clone(), release: None },
         Op::Service(ServiceOp::Stop { role }) => {
@@ -383,6 +397,7 @@ fn text(answer: &Answer) -> String {
         Answer::Status(status) => super::node_text::status(status),
         Answer::Drift(drift) if drift.drift.is_empty() => format!("{} is as it was staged\n", drift.release),
         Answer::Drift(drift) => super::node_text::drift(drift),
+        Answer::Healed(done) => super::node_text::healed(done),
         Answer::History(history) => super::node_text::history(history),
         Answer::RolledBack(done) => super::node_text::rolled_back(done),
         other => serde_json::to_string_pretty(other).map_or_else(|_| String::new(), |text| text + "\n"),

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::agent::{Drift, Entry, History, NodeStatus, ReleaseName, RolledBack};
+use crate::agent::{Drift, Entry, Healed, History, NodeStatus, ReleaseName, RolledBack};
 use crate::report::Table;
 
 fn shown(release: Option<&ReleaseName>) -> String {
@@ -46,8 +46,11 @@ pub(super) fn status(status: &NodeStatus) -> String {
         for bad in &role.bad {
             notes.push(format!("{name}: {} is bad: {}", bad.release, bad.why));
         }
-        for note in [&role.interrupted, &role.problem].into_iter().flatten() {
-            notes.push(format!("{name}: {note}"));
+        if let Some(what) = &role.interrupted {
+            notes.push(format!("{name}: {what}, {}", if role.busy { "under way" } else { "interrupted" }));
+        }
+        if let Some(problem) = &role.problem {
+            notes.push(format!("{name}: {problem}"));
         }
     }
     if let Some(owner) = &status.lock {
@@ -67,6 +70,24 @@ pub(super) fn drift(drift: &Drift) -> String {
         table.row([one.path.clone(), word(&one.what)]);
     }
     table.to_string()
+}
+
+pub(super) fn healed(done: &Healed) -> String {
+    let (mut table, mut notes) = (Table::new(&["PATH", "WHAT", "NOW"]), Vec::new());
+    for one in &done.healed {
+        table.row([one.path.clone(), word(&one.what), "healed".to_owned()]);
+    }
+    for path in &done.extra {
+        table.row([path.clone(), "extra".to_owned(), "left".to_owned()]);
+    }
+    for one in &done.left {
+        table.row([one.path.clone(), word(&one.what), "not healed".to_owned()]);
+        notes.push(format!("{}: {}", one.path, one.why));
+    }
+    if done.healed.is_empty() && done.extra.is_empty() && done.left.is_empty() {
+        return format!("{} is as it was staged\n", done.release);
+    }
+    table.to_string() + &lines(&notes)
 }
 
 pub(super) fn history(history: &History) -> String {

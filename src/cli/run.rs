@@ -48,6 +48,7 @@ pub fn main() -> ExitCode {
         Command::Gc(args) => gc::run(&context, args),
         Command::Push(args) => push::run(&context, args),
         Command::Demo(args) => demo::run(&context, args),
+        Command::DemoService(args) => demo::serve(args),
         Command::Node(args) => node::run(&context, args),
         Command::Completions(args) => completions::run(args),
         Command::Man => completions::man(),
@@ -69,7 +70,8 @@ fn has_own_signals(command: &Command) -> bool {
         | Command::Promote(_)
         | Command::Rollback(_)
         | Command::Resume(_)
-        | Command::Restart(_) => true,
+        | Command::Restart(_)
+        | Command::DemoService(_) => true,
         _ => false,
     }
 }

@@ -19,7 +19,9 @@ pub use append::{AppendLog, cut_torn_line};
 pub use disk::{Space, space, sync_file_system};
 pub use error::{IoError, IoResultExt};
 pub use lock::{DirLock, FileLock, LockKind};
-pub use open::{open_beneath, open_directory};
-pub use staged::{Staged, clear_leftovers, is_leftover, replace, replace_with_mode, sync_dir};
+pub use open::{open_beneath, open_directory, open_directory_beneath, open_path_beneath};
+pub use staged::{
+    Staged, clear_leftovers, is_leftover, replace, replace_with_mode, sync_dir, temporary_name,
+};
 pub use symlink::{SwapError, read_symlink, symlink_remove, symlink_swap};
-pub use tree::{remove_tree, rename_directory};
+pub use tree::{move_over, remove_tree, rename_directory};

@@ -27,7 +27,8 @@ static COUNTER: AtomicU64 = AtomicU64::new(0);
 /// The start of every temporary name, so that leftovers of a killed process can be told.
 const TEMPORARY: &str = ".tmp-";
 
-pub(super) fn temporary_name(dir: &Utf8Path) -> Utf8PathBuf {
+/// A name in `dir` that nothing has and that says that it is temporary: [`clear_leftovers`] removes it.
+pub fn temporary_name(dir: &Utf8Path) -> Utf8PathBuf {
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
     dir.join(format!("{TEMPORARY}{}-{count}", std::process::id()))
 }

@@ -20,6 +20,11 @@ pub fn rename_directory(from: &Utf8Path, to: &Utf8Path) -> Result<(), IoError> {
     }
 }
 
+/// Moves the file or symlink `from` to `name` in an open directory, over the file or symlink that is there.
+pub fn move_over(from: &Utf8Path, to: impl AsFd, name: &str, shown: &Utf8Path) -> Result<(), IoError> {
+    rustix::fs::renameat(CWD, from.as_std_path(), to, name).at("rename a file to", shown)
+}
+
 /// Removes a tree, read-only directories included. Symlinks are removed, never followed; what is on
 /// another file system is not touched and makes it fail. A tree that is not there is removed already.
 pub fn remove_tree(path: &Utf8Path) -> Result<(), IoError> {

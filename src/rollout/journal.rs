@@ -237,13 +237,9 @@ impl Journal {
     pub fn append(&self, event: Event, durable: bool) -> Result<Line, IoError> {
         let line = Line { time: Timestamp::now(), rollout: self.id.clone(), event };
         // Every part of an event can be written as JSON.
-        let text = serde_json::to_vec(&line).unwrap_or_default();
-        let mut log = self.log.borrow_mut();
-        if durable {
-            log.append(&text)?;
-        } else {
-            log.append_unsynced(&text)?;
-        }
+        let mut text = serde_json::to_vec(&line).unwrap_or_default();
+        text.push(b'\n');
+        self.log.borrow_mut().append_lines(&text, durable)?;
         Ok(line)
     }
 }

@@ -34,7 +34,7 @@ fn guards(root: &str) -> Vec<u32> {
     .collect()
 }
 
-fn guards_of(lab: &Lab) -> Vec<u32> {
+pub(crate) fn guards_of(lab: &Lab) -> Vec<u32> {
     guards(lab.root.to_str().unwrap())
 }
 
@@ -98,8 +98,8 @@ fn a_killed_guard_is_replaced_and_an_expired_activation_taken_back() {
         let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
     }
     std::thread::sleep(std::time::Duration::from_millis(4200));
-    // Nobody has looked meanwhile; the first who does goes back.
-    assert_eq!(lab.current().as_deref(), Some(&*first));
+    // Nobody has looked meanwhile; the first who does sees to it.
+    until("it went back", 10, || lab.current().as_deref() == Some(&*first));
     assert_eq!(lab.http()["version"], "1.0");
 }
 
@@ -153,4 +153,59 @@ fn one_rollout_at_a_time_and_the_other_is_told_who() {
     assert_eq!(refused["error"]["kind"], "fenced", "{refused}");
     request.as_object_mut().unwrap().remove("token");
     lab.done(&request);
+}
+
+#[test]
+fn one_guard_stands_in_for_whatever_activation_waits() {
+    let lab = Lab::new();
+    let names =
+        [lab.promote(&lab.build("1.0", &service("1.0"))), lab.promote(&lab.build("2.0", &service("2.0")))];
+    let mut session = lab.session();
+    let mut first_guard = None;
+    for n in 0..6 {
+        let (from, to) = (&names[(n + 1) % 2], &names[n % 2]);
+        assert_eq!(session.ask(&activation(Some(from), to, Some("1m")))["done"]["guarded"], json!(true));
+        let [guard] = *guards_of(&lab) else { panic!("one guard: {:?}", guards_of(&lab)) };
+        assert_eq!(*first_guard.get_or_insert(guard), guard);
+    }
+    // A shorter deadline than the one that it waited for.
+    assert_eq!(
+        session.ask(&activation(Some(&names[1]), &names[0], Some("1s")))["done"]["guarded"],
+        json!(true)
+    );
+    until("it went back", 15, || lab.current().as_deref() == Some(&*names[1]));
+    until("the guard is done", 5, || guards_of(&lab).is_empty());
+}
+
+#[test]
+fn status_is_quick_and_true_while_somebody_is_at_a_role() {
+    let mut lab = Lab::new();
+    lab.vars = json!({ "stop": "3s" });
+    let first = lab.promote(&lab.build("1.0", &service("1.0")));
+    let mut files = service("2.0");
+    let stubborn = "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 0.1; done\n";
+    files.insert("run.sh".to_owned(), (0o755, stubborn.into()));
+    let second = lab.promote(&lab.build("2.0", &files));
+    lab.done(&json!({ "op": "service-start", "role": "web" }));
+    // Going back takes as long as the service takes to be killed.
+    let mut back = lab.session();
+    back.send(&json!({ "op": "rollback", "role": "web", "why": "to see", "restart": true }));
+    let mut session = lab.session();
+    let mut looks = 0;
+    until("the rollback is seen", 5, || {
+        session.ask(&json!({ "op": "status" }))["done"]["roles"][0]["interrupted"] == "rolling-back"
+    });
+    loop {
+        let begun = std::time::Instant::now();
+        let status = session.ask(&json!({ "op": "status" }))["done"]["roles"][0].clone();
+        let took = begun.elapsed();
+        if status["interrupted"] == Value::Null {
+            assert_eq!(status["release"], json!(first));
+            break;
+        }
+        assert_eq!((&status["release"], &status["busy"]), (&json!(second), &json!(true)), "{status}");
+        assert!(took < std::time::Duration::from_secs(2), "{took:?}, of which 250 ms are waited");
+        looks += 1;
+    }
+    assert!(looks > 0);
 }

@@ -129,3 +129,88 @@ fn gc_leaves_what_an_unconfirmed_release_goes_back_to() {
     assert_eq!(done["releases"], json!([]));
     assert_eq!(lab.done(&json!({ "op": "rollback", "role": "web", "why": "x" }))["to"], json!(first));
 }
+
+#[test]
+fn healing_puts_back_what_is_known_and_names_the_rest() {
+    let lab = Lab::new();
+    let built = lab.build("1.0", &service("1.0"));
+    let release = lab.promote(&built);
+    lab.done(&json!({ "op": "service-start", "role": "web" }));
+    let pid = lab.http()["pid"].clone();
+    let web = lab.release(&release).join("web");
+    for dir in ["", "conf", "lib", "lib/0", "lib/1"] {
+        writable(&web.join(dir));
+    }
+    // Gone, changed apart from its object, a link instead, a mode, an extra file, rendered files, links.
+    std::fs::remove_file(web.join("lib/1/part-1.txt")).unwrap();
+    std::fs::remove_file(web.join("lib/0/part-0.txt")).unwrap();
+    std::fs::write(web.join("lib/0/part-0.txt"), "other").unwrap();
+    std::fs::remove_file(web.join("VERSION")).unwrap();
+    symlink("server.py", web.join("VERSION")).unwrap();
+    std::fs::remove_file(web.join("data")).unwrap();
+    symlink("/etc", web.join("data")).unwrap();
+    std::fs::write(web.join("lib/1/more.txt"), "").unwrap();
+    for name in ["conf/site.json", "conf/secret.conf"] {
+        std::fs::remove_file(web.join(name)).unwrap();
+    }
+    writable(&web.join("run.sh"));
+    writable(&web.join("lib/3"));
+    std::fs::remove_file(web.join("lib/3/part-3.txt")).unwrap();
+    std::fs::remove_dir_all(web.join("lib/4")).unwrap_or_else(|_| {
+        writable(&web.join("lib/4"));
+        std::fs::remove_dir_all(web.join("lib/4")).unwrap();
+    });
+    // A directory replaced by a link: nothing is made through it.
+    std::fs::rename(web.join("lib/2"), lab.dir.join("elsewhere")).unwrap();
+    symlink(lab.dir.join("elsewhere"), web.join("lib/2")).unwrap();
+    writable(&lab.dir.join("elsewhere"));
+    std::fs::remove_file(lab.dir.join("elsewhere/part-2.txt")).unwrap();
+    // Through its inode, so that the object is changed as well; and one whose object is gone.
+    let server = web.join("server.py");
+    std::fs::set_permissions(&server, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let mut text = std::fs::read(&server).unwrap();
+    text[0] = b'#';
+    std::fs::write(&server, &text).unwrap();
+
+    let out = lab.run(&["drift", "web", "--heal"]);
+    assert_eq!(out.status.code(), Some(1));
+    let text = String::from_utf8(out.stdout).unwrap();
+    for part in ["web/lib/1/part-1.txt", "web/lib/1/more.txt", "not healed", "push the bundle again"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let left = |answer: &Value| -> Vec<String> {
+        let left =
+            answer["left"].as_array().unwrap().iter().map(|one| one["path"].as_str().unwrap().to_owned());
+        left.filter(|path| !path.starts_with("web/lib/2/")).collect()
+    };
+    let heal = json!({ "op": "heal", "role": "web" });
+    let answer = lab.done(&heal);
+    assert_eq!(answer["healed"], json!([]), "it was all done by hand: {answer}");
+    assert_eq!(answer["extra"], json!(["web/lib/1/more.txt"]));
+    assert_eq!(left(&answer), ["web/conf/secret.conf", "web/conf/site.json", "web/lib/2", "web/server.py"]);
+    assert!(!lab.dir.join("elsewhere/part-2.txt").exists());
+    assert_eq!(std::fs::read_dir(lab.root.join("roles/web")).unwrap().count(), 5, "no leftovers");
+
+    // Rendered files need what they were rendered with, and only that does.
+    let mut with = heal.clone();
+    let request = lab.stage_request(&built);
+    with["with"] = json!({ "context": request["context"], "secrets": { "pw": "another" } });
+    assert_eq!(lab.done(&with)["healed"], json!([{ "path": "web/conf/site.json", "what": "missing" }]));
+    with["with"]["secrets"] = request["secrets"].clone();
+    let answer = lab.done(&with);
+    assert_eq!(answer["healed"], json!([{ "path": "web/conf/secret.conf", "what": "missing" }]));
+    assert!(!answer.to_string().contains(crate::lab::SECRET));
+    assert_eq!(web.join("conf/secret.conf").metadata().unwrap().permissions().mode() & 0o777, 0o600);
+
+    // The object that was changed is sent again; the running service has noticed nothing of all this.
+    assert_eq!(lab.push(&built, None).unwrap()["missing"], json!(1));
+    std::fs::remove_file(web.join("lib/2")).unwrap();
+    std::fs::remove_file(web.join("lib/1/more.txt")).unwrap_or_else(|_| {
+        writable(&web.join("lib/1"));
+        std::fs::remove_file(web.join("lib/1/more.txt")).unwrap();
+    });
+    let answer = lab.done(&heal);
+    assert_eq!((&answer["left"], &answer["extra"]), (&json!([]), &json!([])), "{answer}");
+    assert_eq!(lab.done(&json!({ "op": "drift", "role": "web" }))["drift"], json!([]));
+    assert_eq!(lab.http()["pid"], pid);
+}

@@ -181,9 +181,7 @@ impl Lab {
     }
 
     pub(crate) fn session(&self) -> Session {
-        let mut child = self.node(&["call"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (stdin, stdout) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
-        Session { child, stdin, stdout }
+        Session::of(&mut self.node(&["call"]))
     }
 
     pub(crate) fn status(&self) -> Value {
@@ -427,6 +425,13 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// Starts a `node call`, or what runs one.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (stdin, stdout) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
+        Self { child, stdin, stdout }
+    }
+
     pub(crate) fn send(&mut self, request: &Value) {
         let stdin = self.stdin.as_mut().unwrap();
         stdin.write_all(format!("{request}\n").as_bytes()).unwrap();

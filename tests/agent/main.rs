@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
 
+mod compat;
 mod cycle;
 mod guard;
 mod keep;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::guard::guards_of;
 use crate::lab::{Lab, activation, service, until};
 
 /// A small generator of its own, so that a failing seed can be run again.
@@ -120,4 +121,31 @@ fn an_interrupted_rollback_is_finished_with_its_service() {
     let status = at_rest(&lab);
     assert_eq!((&status["release"], &status["runs"]), (&json!(first), &json!(first)));
     assert_eq!(lab.http()["version"], "1.0");
+}
+
+#[test]
+fn a_guard_killed_at_any_moment_leaves_a_node_that_goes_back() {
+    let lab = Lab::new();
+    let mut random = Random(std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(11));
+    let first = lab.promote(&lab.build("1.0", &service("1.0")));
+    lab.done(&json!({ "op": "service-start", "role": "web" }));
+    lab.http();
+    let second = lab.stage(&lab.build("2.0", &service("2.0")));
+    for round in 0..8 {
+        let mut request = activation(Some(&first), &second, Some("300ms"));
+        request["allow_bad"] = json!(true);
+        lab.done(&request);
+        std::thread::sleep(Duration::from_millis(random.below(500)));
+        for pid in guards_of(&lab) {
+            let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+        }
+        resolves(&lab);
+        until("it went back", 20, || {
+            let status = lab.status();
+            status["release"] == json!(first) && status["interrupted"] == Value::Null
+        });
+        assert_eq!(resolves(&lab), first, "round {round}");
+        assert_eq!(lab.http()["version"], "1.0");
+        assert_eq!(lab.status()["problem"], Value::Null);
+    }
 }
