@@ -183,7 +183,6 @@ fn without_a_terminal_it_ends_after_the_canary_and_resume_goes_on() {
     let said = lab.expect(130, &["promote"]);
     assert!(said.contains("windlass resume"), "{said}");
     assert_eq!(lab.answers(), ["2", "1", "1"]);
-    lab.cluster("", "");
     lab.expect(0, &["resume"]);
     assert_eq!(lab.answers(), ["2", "2", "2"]);
 }
