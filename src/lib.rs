@@ -7,6 +7,8 @@
 //! |---|---|
 //! | [`cli`] | arguments, one file per command, errors to text and exit codes |
 //! | [`report`] | progress, tables, diffs: what a person reads |
+//! | `nodes` | the cluster's nodes for a rollout: connected, surveyed, probed, staged |
+//! | `rollout` | plans as data, the engine that runs them, gates, undo, journals |
 //! | `push` | bundles, brought to nodes: what each lacks, to many at once |
 //! | `remote` | nodes, spoken to: the agent put there and checked, calls, the lock |
 //! | `agent` | what runs on a node: objects, stage, activate, guard, journal, gc |
@@ -27,9 +29,11 @@ pub mod cli;
 pub mod fs;
 pub mod inventory;
 pub mod model;
+pub mod nodes;
 pub mod push;
 pub mod recipe;
 pub mod remote;
 pub mod report;
+pub mod rollout;
 pub mod store;
 pub mod transport;

@@ -6,6 +6,8 @@
 
 #![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
 
+#[path = "support/fetch.rs"]
+mod fetch;
 #[path = "support/project.rs"]
 mod project;
 
@@ -15,54 +17,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use fetch::{fetch, maven};
 use project::{Project, Run, have, sha256, skip, text};
-
-/// Where artifacts are kept.
-fn cache() -> PathBuf {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("real-artifacts");
-    fs::create_dir_all(&dir).unwrap();
-    dir
-}
-
-/// The artifact whose name starts and ends so, fetched by `command` in the cache's folder if it is not there.
-fn fetch(start: &str, end: &str, command: &[&str]) -> Option<PathBuf> {
-    let find = || {
-        let fits = |name: &str| name.starts_with(start) && name.ends_with(end);
-        let names = fs::read_dir(cache()).unwrap().map(|entry| entry.unwrap().path());
-        names.filter(|path| fits(path.file_name().unwrap().to_str().unwrap())).max()
-    };
-    if let Some(path) = find() {
-        return Some(path);
-    }
-    if !have(command[0]) {
-        return None;
-    }
-    // A client that hangs on a network that is not there must not hang the tests.
-    let run = Run::of(Command::new("timeout").arg("180").args(command).current_dir(cache()));
-    let found = find();
-    if found.is_none() {
-        let said = format!("{}{}", run.stdout, run.stderr);
-        skip(&format!(
-            "{start}*{end} could not be fetched: {}",
-            said.lines().last().unwrap_or("no word why")
-        ));
-    }
-    found
-}
-
-/// Fetches from the Java registry: `group:name:version:extension[:classifier]`.
-fn maven(coordinates: &str) -> Option<PathBuf> {
-    let parts: Vec<&str> = coordinates.split(':').collect();
-    let classifier = parts.get(4).map_or(String::new(), |classifier| format!("-{classifier}"));
-    let name = format!("{}-{}{classifier}.{}", parts[1], parts[2], parts[3]);
-    let artifact = format!("-Dartifact={coordinates}");
-    let goal = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy";
-    fetch(
-        &name,
-        "",
-        &["mvn", "-q", "-B", goal, &artifact, "-DoutputDirectory=.", "-Dmdep.useBaseVersion=true"],
-    )
-}
 
 /// The newest crate of the cargo cache whose name starts so.
 fn cached_crate(start: &str) -> Option<PathBuf> {

@@ -79,7 +79,7 @@ pub enum ActivateError {
     },
     /// The guard could not be started, so nothing was changed.
     #[error("no guard could be started that would go back")]
-    Guard(#[source] std::io::Error),
+    Guard(#[source] IoError),
 }
 
 impl ActivateError {
@@ -138,11 +138,10 @@ pub(super) fn activate(desk: &mut Desk, wanted: &Activation) -> Result<Activated
     // Without a release there is nothing to confirm.
     let within = wanted.confirm_within.filter(|within| !within.is_zero() && to.is_some());
     let confirm = within.map(deadline);
-    let seq = desk.next_seq();
     let rollout = wanted.rollout.clone();
     desk.record(Record::Activating { from: from.clone(), to: to.clone(), rollout, confirm })?;
     if within.is_some()
-        && let Err(error) = guard::spawn(desk.root(), desk.dir().role(), seq)
+        && let Err(error) = guard::ensure(desk.root(), desk.dir())
     {
         desk.record(Record::Abandoned { to, why: "no guard could be started".to_owned() })?;
         return Err(ActivateError::Guard(error).into());

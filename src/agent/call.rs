@@ -17,6 +17,7 @@ use super::error::ErrorLine;
 use super::gc::{Collected, GcRequest};
 use super::lock::Claim;
 use super::names::ReleaseName;
+use super::preview::{Preview, PreviewRequest};
 use super::record::Entry;
 use super::rollback::RolledBack;
 use super::stage::{StageRequest, Staged};
@@ -54,6 +55,8 @@ pub enum Request {
         #[serde(default)]
         objects: Vec<WantedObject>,
     },
+    /// What staging would make; answered by [`Preview`].
+    Preview(Box<PreviewRequest>),
     /// Makes a release ready; answered by [`Staged`].
     Stage(Box<StageRequest>),
     /// Makes a release current; answered by [`Activated`].
@@ -245,6 +248,7 @@ pub struct History {
 pub enum Answer {
     Status(NodeStatus),
     Have(Have),
+    Preview(Box<Preview>),
     Staged(Box<Staged>),
     Activated(Activated),
     Confirmed(Confirmed),
@@ -273,6 +277,7 @@ impl Request {
     /// The role that it is about.
     pub fn role(&self) -> Option<&Role> {
         match self {
+            Self::Preview(request) => Some(&request.role),
             Self::Stage(request) => Some(&request.role),
             Self::Activate { role, .. }
             | Self::Confirm { role, .. }

@@ -51,7 +51,7 @@ impl Desk {
         let Some(lock) = DirLock::wait_for(dir.path(), LockKind::Exclusive, patience)? else {
             return Ok(None);
         };
-        let journal = Journal::open(&dir.journal(), dir.role())?;
+        let journal = Journal::open(root.memory(), &dir.journal(), dir.role())?;
         let mut desk = Self { root: root.clone(), dir, journal, _lock: lock };
         super::recover::recover(&mut desk)?;
         Ok(Some(desk))
@@ -72,14 +72,14 @@ impl Desk {
         self.journal.state()
     }
 
-    /// Journals something; it is on the disk when this returns.
+    /// Journals something; it is on the disk when this returns, if it must be.
     pub fn record(&mut self, record: Record) -> Result<(), AgentError> {
-        Ok(self.journal.append(record)?)
+        self.record_all([record])
     }
 
-    /// The number that the next record will have.
-    pub(super) fn next_seq(&self) -> u64 {
-        self.journal.next()
+    /// Journals several things with one wait for the disk.
+    pub(super) fn record_all<const N: usize>(&mut self, records: [Record; N]) -> Result<(), AgentError> {
+        Ok(self.journal.append(records)?)
     }
 
     /// What `current` really points at.

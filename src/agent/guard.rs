@@ -1,18 +1,22 @@
 //! The dead-man switch: a process on the node that goes back unless somebody confirms.
 //!
-//! It is a process of its own session, started before the link is touched, and reads the journal: a
-//! confirmation, a rollback or another activation ends it. Its time is kept on the boot's own clock, so
-//! that jumps of the wall clock neither delay nor hasten it.
+//! It is a process of its own session, there before the link is touched, and reads the journal. It stands in
+//! for whatever activation of its role waits for a confirmation, one after another, and goes when none does.
+//! Its time is kept on the boot's own clock, so that jumps of the wall clock neither delay nor hasten it.
 //!
 //! # Invariants
 //!
-//! * It acts under the role's lock, and only if the journal still says that its own activation waits.
-//! * While it lives it holds `roles/<role>/guard`.
+//! * While it lives it holds `roles/<role>/guard`: from the moment it is started, because it is started with
+//!   that lock. A role has one guard.
+//! * It goes only under the role's lock, having read there that nothing waits. So whoever holds the role's
+//!   lock and sees a guard may rely on it.
+//! * It does not give up: what stops it from going back (a full disk, another process at work) may pass.
 
+use std::fs::File;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT};
@@ -20,68 +24,104 @@ use signal_hook::consts::{SIGHUP, SIGINT};
 use super::boot;
 use super::desk::Desk;
 use super::error::AgentError;
-use super::journal;
 use super::layout::{RoleDir, Root};
-use super::recover;
-use crate::fs::{FileLock, IoError};
+use super::state::State;
+use crate::fs::{DirLock, FileLock, IoError, IoResultExt as _, LockKind};
 use crate::model::Role;
 
-/// How soon it notices that it is not needed any more.
+/// How soon it notices that it is not needed any more, or needed earlier.
 const GLANCE: Duration = Duration::from_millis(500);
+
+/// How long it waits before it tries again what failed.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Guards that this process started: they may end before it does.
+static STARTED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
 
 /// Whether a guard of this role lives.
 pub(super) fn lives(dir: &RoleDir) -> Result<bool, IoError> {
     FileLock::is_held(&dir.guard())
 }
 
-/// Starts the guard of the activation that the `seq`th record announced.
-pub(super) fn spawn(root: &Root, role: &Role, seq: u64) -> std::io::Result<()> {
-    // The very binary that runs now, whatever has its name meanwhile.
-    Command::new("/proc/self/exe")
-        .arg0("windlass")
-        .args(["node", "guard", role.as_str(), "--seq", &seq.to_string(), "--root", root.path().as_str()])
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map(drop)
+/// Sees to it that a guard of this role lives. The caller holds the role's lock.
+pub(super) fn ensure(root: &Root, dir: &RoleDir) -> Result<(), IoError> {
+    loop {
+        if let Some(lock) = FileLock::attempt(&dir.guard())? {
+            return spawn(root, dir.role(), lock).at("start a guard for", dir.path());
+        }
+        // Who only looks whether one lives holds the lock for a moment as well, but not alone.
+        if lives(dir)? {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
 }
 
-/// Waits for the activation's confirmation or its deadline: `windlass node guard`.
-pub fn run(root: &Root, role: &Role, seq: u64) -> Result<(), AgentError> {
+/// Starts a guard, which holds `lock` from then on.
+fn spawn(root: &Root, role: &Role, lock: FileLock) -> std::io::Result<()> {
+    // The very binary that runs now, whatever has its name meanwhile. Nothing here keeps std from vfork.
+    let child = Command::new("/proc/self/exe")
+        .arg0("windlass")
+        .args(["node", "guard", role.as_str(), "--root", root.path().as_str()])
+        .stdin(Stdio::from(lock.into_file()))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+    started.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
+    started.push(child);
+    Ok(())
+}
+
+/// Waits for activations to be confirmed or for their deadlines: `windlass node guard`. `lock` is what it was
+/// started with; started by hand it takes the lock itself, unless there is a guard.
+pub fn run(root: &Root, role: &Role, lock: File) -> Result<(), AgentError> {
     // The session of whoever started it may end. It fails only for one who leads a session already.
     let _ = rustix::process::setsid();
+    let _ = std::env::set_current_dir("/");
     for signal in [SIGHUP, SIGINT] {
         // Where it cannot be caught, a session of its own has to do.
         let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
     }
     let dir = root.role(role);
-    let mut held = None;
-    loop {
-        let (state, _) = journal::read(&dir.journal())?;
-        let Some(waiting) = state.waiting(seq) else { return Ok(()) };
-        let Some(until) = &waiting.deadline else { return Ok(()) };
-        // The guard of the activation before may still have to notice that it is not needed.
-        if held.is_none() {
-            held = FileLock::attempt(&dir.guard())?;
-        }
-        let at = Duration::from_millis(until.at_ms);
-        let left = at.saturating_sub(boot::now());
-        if until.boot != boot::id() {
-            // Not this boot's: whoever opens the role next counts its time anew.
-            return Ok(());
-        }
-        if left.is_zero() {
-            let Some(mut desk) = Desk::open_within(root, dir.clone(), Duration::from_secs(1))? else {
-                continue;
-            };
-            // Opening may have gone back already.
-            if desk.state().waiting(seq).is_some_and(|waiting| waiting.deadline.is_some()) {
-                recover::go_back(&mut desk)?;
+    let adopted = FileLock::adopt(lock, &dir.guard());
+    let Some(held) = adopted.map_or_else(|| FileLock::attempt(&dir.guard()), |lock| Ok(Some(lock)))? else {
+        return Ok(());
+    };
+    // Until the role itself is gone, whatever fails may work the next time.
+    while dir.path().exists() {
+        match look(root, &dir) {
+            Ok(Some(pause)) => std::thread::sleep(pause),
+            Ok(None) => {
+                let alone = DirLock::attempt(dir.path(), LockKind::Exclusive)?;
+                if alone.is_some() && root.state_of(&dir).is_ok_and(|state| deadline(&state).is_none()) {
+                    // Standard input is the same open file; closing one of the two would not do.
+                    return Ok(held.release(&dir.guard())?);
+                }
+                drop(alone);
+                std::thread::sleep(Duration::from_millis(20));
             }
-            return Ok(());
+            Err(_) => std::thread::sleep(AGAIN),
         }
-        std::thread::sleep(left.min(if held.is_some() { GLANCE } else { Duration::from_millis(20) }));
     }
+    Ok(())
+}
+
+/// Goes back if it is time; how long to wait before the next look, `None` if nothing waits.
+fn look(root: &Root, dir: &RoleDir) -> Result<Option<Duration>, AgentError> {
+    let Some(at) = deadline(&root.state_of(dir)?) else { return Ok(None) };
+    let left = at.saturating_sub(boot::now());
+    if !left.is_zero() {
+        return Ok(Some(left.min(GLANCE)));
+    }
+    // Opening goes back, as whoever opens the role then does.
+    let opened = Desk::open_within(root, dir.clone(), Duration::from_secs(1))?;
+    Ok(opened.is_none().then_some(Duration::ZERO).or(Some(Duration::from_millis(1))))
+}
+
+/// Until when something waits, on the clock of this boot. What waits since an earlier one is counted anew by
+/// whoever opens the role next.
+fn deadline(state: &State) -> Option<Duration> {
+    let until = state.guarded().filter(|until| until.boot == boot::id())?;
+    Some(Duration::from_millis(until.at_ms))
 }

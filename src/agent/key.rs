@@ -37,6 +37,15 @@ impl Key {
         Ok(Self(key))
     }
 
+    /// Reads the key without making one; `None` if there is none, so that nothing was ever hidden by it.
+    pub(super) fn read(root: &Root) -> Result<Option<Self>, IoError> {
+        let path = root.key();
+        match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            other => Ok(other.at("read", &path)?.try_into().ok().map(Self)),
+        }
+    }
+
     /// The hidden digest of a content.
     pub(super) fn hide(&self, content: &[u8]) -> Digest {
         self.hide_digest(&Digest::of(content))

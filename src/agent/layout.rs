@@ -23,6 +23,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::accounts;
+use super::memory::Memory;
 use super::names::ReleaseName;
 use crate::fs::{IoError, IoResultExt as _};
 use crate::model::Role;
@@ -31,6 +32,7 @@ use crate::model::Role;
 #[derive(Clone, Debug)]
 pub struct Root {
     path: Utf8PathBuf,
+    memory: Memory,
 }
 
 /// One role's folder.
@@ -103,7 +105,8 @@ impl Root {
             Err(error) => Err(IoError::new("read", path, error).into()),
             Ok(meta) => {
                 check(path, &meta)?;
-                Ok(Some(Self { path: path.canonicalize_utf8().at("resolve", path)? }))
+                let path = path.canonicalize_utf8().at("resolve", path)?;
+                Ok(Some(Self { path, memory: Memory::default() }))
             }
         }
     }
@@ -126,6 +129,26 @@ impl Root {
             make_dir(&dir, 0o755)?;
         }
         Ok(root)
+    }
+
+    /// The root that [`Root::create`] would make at `path`, where there is nothing yet. Nothing is made.
+    pub(super) fn imagined(path: &Utf8Path) -> Self {
+        let there = path.ancestors().find_map(|above| Some((above, above.canonicalize_utf8().ok()?)));
+        let path = match there {
+            Some((above, resolved)) => resolved.join(path.strip_prefix(above).unwrap_or(path)),
+            None => path.to_owned(),
+        };
+        Self { path, memory: Memory::default() }
+    }
+
+    /// The same root, with what was read of it before.
+    pub(super) fn remembering(self, memory: &Memory) -> Self {
+        Self { memory: memory.clone(), ..self }
+    }
+
+    /// What was read of it so far.
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// Its folder, absolute and without symlinks.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! push      wire -> receive -> objects, bundles
+//! preview   what stage would make
 //! stage     bundles, objects -> render, place -> a release
 //! activate  journal (intent) -> guard -> swap -> journal (fact);  confirm ends the guard
 //! rollback  journal (intent) -> stop -> swap -> start -> journal (fact)
@@ -20,6 +21,7 @@ mod bundles;
 mod call;
 mod choose;
 mod desk;
+mod draft;
 mod drift;
 mod error;
 mod gc;
@@ -28,11 +30,13 @@ mod journal;
 mod key;
 mod layout;
 mod lock;
+mod memory;
 mod names;
 mod objects;
 mod ops;
 mod patch;
 mod place;
+mod preview;
 mod receive;
 mod record;
 mod recover;
@@ -64,7 +68,8 @@ pub use layout::{LayoutError, RoleDir, Root};
 pub use lock::{Authority, Claim, HeldLock, LockError, Owner, acquire as acquire_lock, owner as lock_owner};
 pub use names::{ReleaseName, ReleaseNameError};
 pub use objects::{ObjectError, ObjectId, Objects};
-pub use ops::{ROOT_MODE, perform};
+pub use ops::{Agent, ROOT_MODE, perform};
+pub use preview::{Change, Preview, PreviewFile, PreviewRequest};
 pub use receive::{read_line, receive};
 pub use record::{Deadline, Entry, Record};
 pub use release::{ReleaseRecord, Rendered};

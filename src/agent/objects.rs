@@ -16,6 +16,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use rayon::prelude::*;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -135,13 +136,10 @@ impl Objects {
         &self,
         wanted: impl IntoIterator<Item = (ObjectId, u64)>,
     ) -> Result<Vec<ObjectId>, ObjectError> {
-        let mut missing = Vec::new();
-        for (id, size) in wanted {
-            if !self.has(id, size) && !self.adopt(id, size)? {
-                missing.push(id);
-            }
-        }
-        Ok(missing)
+        let wanted: Vec<(ObjectId, u64)> = wanted.into_iter().collect();
+        let missing = wanted.par_iter().filter(|(id, size)| !self.has(*id, *size));
+        let missing = missing.map(|(id, size)| Ok((!self.adopt(*id, *size)?).then_some(*id)));
+        missing.filter_map(Result::transpose).collect()
     }
 
     /// Makes an object out of the one with the same content and the other mode, if that is there and whole.

@@ -5,7 +5,7 @@
 //! * What changes the node needs its lock: through the token of a rollout that holds it, or by taking it.
 //! * The lock is asked for again after waiting for the role.
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::activate::{self, Activation};
 use super::call::{
@@ -16,61 +16,87 @@ use super::error::AgentError;
 use super::journal;
 use super::layout::Root;
 use super::lock::Authority;
+use super::memory::Memory;
 use super::objects::{ObjectId, Objects};
 use super::record::Record;
 use super::rollback::{self, Rollback};
 use super::supervise::{self, Unit};
-use super::{drift, gc, stage, status};
+use super::{drift, gc, preview, stage, status};
 use crate::model::{Role, Span};
 use crate::recipe::{Probe, Ready};
 
 /// The mode of a root that the agent makes.
 pub const ROOT_MODE: u32 = 0o700;
 
-/// Does what is asked, at the root at `path`.
+/// An agent: a root, and what this process read of it so far.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    path: Utf8PathBuf,
+    memory: Memory,
+}
+
+/// Does what is asked once, at the root at `path`.
 pub fn perform(path: &Utf8Path, call: Call) -> Result<Answer, AgentError> {
-    let Call { token, claim, request } = call;
-    let open = || Root::open(path)?.ok_or_else(|| AgentError::NoRoot(path.to_owned()));
-    match request {
-        Request::Status { role } => {
-            Ok(Answer::Status(status::status(Root::open(path)?.as_ref(), role.as_ref())?))
-        }
-        Request::Have { objects } => Ok(Answer::Have(have(Root::open(path)?.as_ref(), path, &objects)?)),
-        Request::Journal { role } => {
-            let (_, entries) = journal::read(&open()?.role(&role).journal())?;
-            Ok(Answer::History(History { entries }))
-        }
-        Request::Drift { role, release } => {
-            let root = open()?;
-            let dir = root.role(&role);
-            let release = match release {
-                Some(release) => release,
-                None => journal::read(&dir.journal())?.0.current.ok_or(AgentError::NoCurrent { role })?,
-            };
-            let drift = drift::drift(&root, &dir, &release)?;
-            Ok(Answer::Drift(Drift { release, drift }))
-        }
-        Request::ServiceStatus { role } => Ok(Answer::Process(Desk::open(&open()?, &role)?.process()?)),
-        Request::Probe { role, within } => Ok(Answer::Probed(probe(&open()?, role, within)?)),
-        Request::Stage(request) => {
-            let root = Root::create(path, ROOT_MODE)?;
-            let authority = Authority::new(&root, token, &claim)?;
-            let mut desk = Desk::create(&root, &request.role)?;
-            authority.check(&root)?;
-            Ok(Answer::Staged(Box::new(stage::stage(&mut desk, &request)?)))
-        }
-        Request::Gc(request) => {
-            let root = open()?;
-            let _authority = Authority::new(&root, token, &claim)?;
-            Ok(Answer::Collected(gc::collect(&root, request)?))
-        }
-        change => {
-            let root = open()?;
-            let authority = Authority::new(&root, token, &claim)?;
-            let mut desk = Desk::open(&root, change.role().ok_or_else(|| unexpected("a role"))?)?;
-            // Waiting for the role may have taken long enough to lose the lock.
-            authority.check(&root)?;
-            change_role(&mut desk, change)
+    Agent::new(path).perform(call)
+}
+
+impl Agent {
+    /// An agent for the root at `path`, whether that is there or not.
+    pub fn new(path: &Utf8Path) -> Self {
+        Self { path: path.to_owned(), memory: Memory::default() }
+    }
+
+    fn root(&self) -> Result<Option<Root>, AgentError> {
+        Ok(Root::open(&self.path)?.map(|root| root.remembering(&self.memory)))
+    }
+
+    /// Does what is asked.
+    pub fn perform(&self, call: Call) -> Result<Answer, AgentError> {
+        let path = &self.path;
+        let Call { token, claim, request } = call;
+        let open = || self.root()?.ok_or_else(|| AgentError::NoRoot(path.to_owned()));
+        match request {
+            Request::Status { role } => {
+                Ok(Answer::Status(status::status(self.root()?.as_ref(), role.as_ref())?))
+            }
+            Request::Have { objects } => Ok(Answer::Have(have(self.root()?.as_ref(), path, &objects)?)),
+            Request::Preview(request) => Ok(Answer::Preview(Box::new(preview::preview(path, &request)?))),
+            Request::Journal { role } => {
+                let entries = journal::entries(&open()?.role(&role).journal())?;
+                Ok(Answer::History(History { entries }))
+            }
+            Request::Drift { role, release } => {
+                let root = open()?;
+                let dir = root.role(&role);
+                let release = match release {
+                    Some(release) => release,
+                    None => root.state_of(&dir)?.current.ok_or(AgentError::NoCurrent { role })?,
+                };
+                let drift = drift::drift(&root, &dir, &release)?;
+                Ok(Answer::Drift(Drift { release, drift }))
+            }
+            Request::ServiceStatus { role } => Ok(Answer::Process(Desk::open(&open()?, &role)?.process()?)),
+            Request::Probe { role, within } => Ok(Answer::Probed(probe(&open()?, role, within)?)),
+            Request::Stage(request) => {
+                let root = Root::create(path, ROOT_MODE)?.remembering(&self.memory);
+                let authority = Authority::new(&root, token, &claim)?;
+                let mut desk = Desk::create(&root, &request.role)?;
+                authority.check(&root)?;
+                Ok(Answer::Staged(Box::new(stage::stage(&mut desk, &request)?)))
+            }
+            Request::Gc(request) => {
+                let root = open()?;
+                let _authority = Authority::new(&root, token, &claim)?;
+                Ok(Answer::Collected(gc::collect(&root, request)?))
+            }
+            change => {
+                let root = open()?;
+                let authority = Authority::new(&root, token, &claim)?;
+                let mut desk = Desk::open(&root, change.role().ok_or_else(|| unexpected("a role"))?)?;
+                // Waiting for the role may have taken long enough to lose the lock.
+                authority.check(&root)?;
+                change_role(&mut desk, change)
+            }
         }
     }
 }
@@ -119,6 +145,7 @@ fn change_role(desk: &mut Desk, request: Request) -> Result<Answer, AgentError> 
         }
         Request::Status { .. }
         | Request::Have { .. }
+        | Request::Preview(_)
         | Request::Stage(_)
         | Request::Drift { .. }
         | Request::Gc(_)
@@ -130,7 +157,7 @@ fn change_role(desk: &mut Desk, request: Request) -> Result<Answer, AgentError> 
 
 fn probe(root: &Root, role: Role, within: Option<Span>) -> Result<Probed, AgentError> {
     let dir = root.role(&role);
-    let Some(release) = journal::read(&dir.journal())?.0.current else {
+    let Some(release) = root.state_of(&dir)?.current else {
         return Err(AgentError::NoCurrent { role });
     };
     let unit = Unit::read(&dir.release_service(&release))?.ok_or(AgentError::NoService { role })?;

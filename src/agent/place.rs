@@ -1,5 +1,8 @@
 //! A release's tree, made in a directory that nobody else has seen yet.
 //!
+//! Directories first, in order; then what is in them, many directories at a time: linking within one directory
+//! waits for that directory, whoever does it.
+//!
 //! # Invariants
 //!
 //! * Every path is made relative to the open directory, below directories that were made here: nothing that
@@ -12,6 +15,7 @@ use std::io::Write as _;
 use std::os::fd::OwnedFd;
 
 use camino::Utf8Path;
+use rayon::prelude::*;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
@@ -78,6 +82,7 @@ impl<'a> Placer<'a> {
     pub(super) fn place(mut self) -> Result<(), StageError> {
         let tree = self.plan.bundle.tree()?;
         let record = self.plan.record;
+        let mut files = Vec::new();
         for (layer, entry) in tree.entries() {
             if in_persist(record, &entry.path) {
                 if matches!(entry.node, Node::Directory) {
@@ -85,8 +90,17 @@ impl<'a> Placer<'a> {
                 }
                 return Err(StageError::Hidden { path: entry.path.clone() });
             }
-            self.entry(layer, entry)?;
+            match &entry.node {
+                Node::Directory => {
+                    let path = entry.path.as_str();
+                    self.directory(path.to_owned(), in_scratch(record, path))?;
+                }
+                Node::File { .. } | Node::HardLink { .. } | Node::Symlink { .. } => {
+                    files.push((layer, entry))
+                }
+            }
         }
+        self.given = self.fill(&files)?;
         let parent = |path: &BundlePath| path.parent().map(|parent| parent.as_str().to_owned());
         for scratch in &record.scratch {
             self.directories_to(Some(scratch.as_str().to_owned()))?;
@@ -101,26 +115,39 @@ impl<'a> Placer<'a> {
         self.seal()
     }
 
-    fn entry(&mut self, layer: usize, entry: &Entry) -> Result<(), StageError> {
+    /// Makes everything that is no directory, in directories that are there; gives what is the service's.
+    fn fill(&self, files: &[(usize, &Entry)]) -> Result<Vec<String>, StageError> {
+        let parent = |(_, entry): &(usize, &Entry)| entry.path.parent();
+        let filled = files.par_chunk_by(|a, b| parent(a) == parent(b)).map(|files| {
+            let mut given = Vec::new();
+            for (layer, entry) in files {
+                if self.entry(*layer, entry)? {
+                    given.push(entry.path.as_str().to_owned());
+                }
+            }
+            Ok(given)
+        });
+        Ok(filled.collect::<Result<Vec<_>, StageError>>()?.concat())
+    }
+
+    /// Makes one; true if it is to be the service's.
+    fn entry(&self, layer: usize, entry: &Entry) -> Result<bool, StageError> {
         let path = entry.path.as_str();
         let scratch = in_scratch(self.plan.record, path);
         if let Some(text) = self.plan.rendered.get(&entry.path) {
-            return self.rendered(layer, entry, text, scratch);
+            self.rendered(layer, entry, text, scratch)?;
+            return Ok(text.secret || scratch);
         }
         match &entry.node {
-            Node::Directory => self.directory(path.to_owned(), scratch)?,
+            Node::Directory => {}
             Node::Symlink { target } => {
                 rustix::fs::symlinkat(target.as_str(), &self.dir, path)
                     .at("create", &self.shown.join(path))?;
-                if scratch {
-                    self.given.push(path.to_owned());
-                }
             }
             Node::File { .. } | Node::HardLink { .. } => {
                 let (id, mode) = self.content(layer, entry)?;
                 if scratch {
                     self.copy(id, path, mode)?;
-                    self.given.push(path.to_owned());
                 } else if mode & 0o6000 != 0 {
                     self.copy(id, path, mode & !0o222)?;
                 } else {
@@ -128,7 +155,7 @@ impl<'a> Placer<'a> {
                 }
             }
         }
-        Ok(())
+        Ok(scratch)
     }
 
     fn content(&self, layer: usize, entry: &Entry) -> Result<(ObjectId, u32), StageError> {
@@ -165,13 +192,7 @@ impl<'a> Placer<'a> {
         Ok(())
     }
 
-    fn rendered(
-        &mut self,
-        layer: usize,
-        entry: &Entry,
-        text: &Text,
-        scratch: bool,
-    ) -> Result<(), StageError> {
+    fn rendered(&self, layer: usize, entry: &Entry, text: &Text, scratch: bool) -> Result<(), StageError> {
         let path = entry.path.as_str();
         let (_, mode) = self.content(layer, entry)?;
         let mode = match (text.secret, scratch) {
@@ -179,11 +200,7 @@ impl<'a> Placer<'a> {
             (false, true) => mode & 0o777,
             (false, false) => mode & 0o555,
         };
-        self.write(path, text.text.as_bytes(), mode)?;
-        if text.secret || scratch {
-            self.given.push(path.to_owned());
-        }
-        Ok(())
+        self.write(path, text.exact.as_bytes(), mode)
     }
 
     fn create(&self, path: &str) -> Result<File, IoError> {

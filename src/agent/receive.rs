@@ -7,13 +7,13 @@
 //! * What arrived whole stays, wherever the stream breaks off: the next push does not send it again.
 //! * Room on the disk is checked before the first byte of content is asked for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, Read as _, Write};
 
 use super::bundles::{self, Bundle, MAX_TOC, Wanted, object_of};
 use super::error::AgentError;
 use super::layout::Root;
-use super::objects::Objects;
+use super::objects::{ObjectId, Objects};
 use super::stage_error::StageError;
 use super::unpack::{self, Lacking};
 use super::wire::{self, Missing, PUSH_FORMAT, PushLine, ReceiveHeader, Received, WireError};
@@ -48,10 +48,12 @@ pub fn receive(
     let objects = Objects::open_to_add(root)?;
     let wanted = bundle.objects()?;
     let mut lacking = HashMap::new();
-    for Wanted { id, size, layer, entry } in &wanted {
+    let missing = objects.missing(wanted.iter().map(|wanted| (wanted.id, wanted.size)))?;
+    let missing: HashSet<ObjectId> = missing.into_iter().collect();
+    for Wanted { id, size, layer, entry } in wanted.iter().filter(|wanted| missing.contains(&wanted.id)) {
         if *size == 0 {
             objects.add(*id, &[])?;
-        } else if !objects.missing([(*id, *size)])?.is_empty() {
+        } else {
             lacking.insert(*id, (*layer, *entry, *size));
         }
     }

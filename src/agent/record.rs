@@ -149,6 +149,35 @@ pub enum Record {
     },
 }
 
+impl Record {
+    /// Whether it is waited for until it is on the disk.
+    ///
+    /// The others are facts that a power cut cannot take: the record before them announced what they tell, and
+    /// the link, or that nothing runs, tells how it came out, as [`super::recover`] reads it.
+    pub(super) fn must_last(&self) -> bool {
+        match self {
+            Self::Staged { .. }
+            | Self::Activating { .. }
+            | Self::Rearmed { .. }
+            | Self::Confirmed { .. }
+            | Self::RollingBack { .. }
+            | Self::GuardGaveUp { .. }
+            | Self::MarkedBad { .. }
+            | Self::Pinned { .. }
+            | Self::Unpinned { .. }
+            | Self::Removed { .. }
+            | Self::ServiceStart { .. }
+            | Self::ServiceStop { .. }
+            | Self::ServiceFailed { .. } => true,
+            Self::Created { .. }
+            | Self::Activated { .. }
+            | Self::Abandoned { .. }
+            | Self::RolledBack { .. }
+            | Self::ServiceStopped { .. } => false,
+        }
+    }
+}
+
 /// A record with its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {

@@ -78,10 +78,8 @@ fn watch_unconfirmed(desk: &mut Desk) -> Result<(), AgentError> {
         go_back(desk)?;
         return Ok(());
     }
-    if !guard::lives(desk.dir())? {
-        // If it cannot be started now, the next run tries again, or goes back.
-        let _ = guard::spawn(desk.root(), desk.dir().role(), waiting.seq);
-    }
+    // If it cannot be started now, the next run tries again, or goes back.
+    let _ = guard::ensure(desk.root(), desk.dir());
     Ok(())
 }
 

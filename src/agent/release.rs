@@ -35,6 +35,10 @@ pub struct ReleaseRecord {
     pub files: u64,
     /// Rendered files; everything else is as the bundle has it.
     pub rendered: BTreeMap<BundlePath, Rendered>,
+    /// Of each rendered file that asked for a secret, its text with `***` for every secret. Absent where the
+    /// template renders with the secret only, and in records of before there was this field.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub masked: BTreeMap<BundlePath, String>,
     /// How it runs, hidden.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<Digest>,

@@ -3,6 +3,8 @@
 //! # Invariants
 //!
 //! * A text that asked for a secret is known to have done so, whatever came of it.
+//! * What is shown of such a text is rendered a second time without the secrets: whatever a template makes of
+//!   one (a part, another case), nothing of it is there to be shown.
 //! * Versions are those the bundle was built with, not those of today's windlass.toml: a bundle that is
 //!   gone back to is what it was.
 
@@ -64,15 +66,29 @@ pub struct ClusterContext {
 /// A text that was rendered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Text {
-    pub text: String,
+    /// As it is written.
+    pub exact: String,
     /// A secret may be in it.
     pub secret: bool,
+    /// Rendered with [`MASK`] for every secret, if it asked for one and renders without.
+    pub masked: Option<String>,
+}
+
+/// What is shown for a secret.
+const MASK: &str = "***";
+
+impl Text {
+    /// As it may leave the node.
+    pub(super) fn shown(&self) -> Option<&str> {
+        if self.secret { self.masked.as_deref() } else { Some(&self.exact) }
+    }
 }
 
 /// Renders the texts of one release.
 #[derive(Debug)]
 pub(super) struct Renderer {
     context: Value,
+    masked: Value,
     asked: Arc<AtomicBool>,
 }
 
@@ -110,19 +126,21 @@ impl Renderer {
             let missing = || Error::new(ErrorKind::InvalidOperation, format!("there is no secret `{name}`"));
             secrets.get(&name).cloned().ok_or_else(missing)
         });
+        let mask = Value::from_function(|_: String| MASK);
         let plain = plain.as_object().into_iter().flatten();
-        let pairs: Vec<(String, Value)> = plain
-            .map(|(name, value)| (name.clone(), to_template_value(value)))
-            .chain([("nodes_with".to_owned(), nodes_with), ("secret".to_owned(), secret)])
-            .collect();
-        let context = Value::from_pairs(pairs.iter().map(|(name, value)| (name.as_str(), value.clone())));
-        Self { context, asked }
+        let mut pairs: Vec<(&str, Value)> =
+            plain.map(|(name, value)| (name.as_str(), to_template_value(value))).collect();
+        pairs.push(("nodes_with", nodes_with));
+        let with = |secret: Value| Value::from_pairs(pairs.iter().cloned().chain([("secret", secret)]));
+        Self { context: with(secret), masked: with(mask), asked }
     }
 
     pub(super) fn render(&self, text: &str) -> Result<Text, TemplateError> {
         self.asked.store(false, Ordering::Relaxed);
-        let text = Engine::shared().render(text, &self.context)?;
-        Ok(Text { text, secret: self.asked.load(Ordering::Relaxed) })
+        let rendered = Engine::shared().render(text, &self.context)?;
+        let secret = self.asked.load(Ordering::Relaxed);
+        let masked = secret.then(|| Engine::shared().render(text, &self.masked).ok()).flatten();
+        Ok(Text { exact: rendered, secret, masked })
     }
 }
 
@@ -157,9 +175,11 @@ mod tests {
         assert_eq!(
             renderer().render(text).unwrap(),
             Text {
-                text: "2.1.1 2g 9092 kafka /w/r/1-a /w/shared 1 10.0.0.1 None prod True 10.0.0.1;10.0.0.2; 0"
-                    .to_owned(),
-                secret: false
+                exact:
+                    "2.1.1 2g 9092 kafka /w/r/1-a /w/shared 1 10.0.0.1 None prod True 10.0.0.1;10.0.0.2; 0"
+                        .to_owned(),
+                secret: false,
+                masked: None,
             }
         );
     }
@@ -167,7 +187,13 @@ mod tests {
     #[test]
     fn secrets_are_noticed_and_errors_do_not_tell_them() {
         let renderer = renderer();
-        assert!(renderer.render("{{ secret('pw') | length }}").unwrap().secret);
+        let length = renderer.render("{{ secret('pw') | length }}").unwrap();
+        assert!(length.secret && length.exact == "7" && length.shown() == Some("3"));
+        let part = renderer.render("{{ secret('pw')[:4] | upper }} {{ role }}").unwrap();
+        assert_eq!((part.exact.as_str(), part.shown()), ("HUNT kafka", Some("*** kafka")));
+        // It renders with the secret only, so there is nothing to be shown.
+        let only = renderer.render("{% if secret('pw') != 'hunter2' %}{{ nothing }}{% endif %}").unwrap();
+        assert_eq!((only.exact.as_str(), only.shown()), ("", None));
         assert!(!renderer.render("x").unwrap().secret);
         let error = renderer.render("{{ secret('other') }}").unwrap_err();
         assert!(error.to_string().contains("there is no secret `other`"), "{error}");

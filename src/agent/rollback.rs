@@ -45,6 +45,9 @@ pub struct RolledBack {
     pub pid: Option<u32>,
     /// The service had to be killed.
     pub killed: bool,
+    /// How long the service took to stop; 0 if nothing was stopped.
+    #[serde(default)]
+    pub stop_ms: u64,
     /// Why the service could not be started again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_error: Option<String>,
@@ -56,7 +59,15 @@ pub(super) fn rollback(desk: &mut Desk, wanted: &Rollback) -> Result<RolledBack,
     let from = desk.state().current.clone();
     if let Some(to) = wanted.to.as_ref().filter(|to| from.as_ref() == Some(*to)) {
         let (to, already) = (Some(to.clone()), true);
-        return Ok(RolledBack { from, to, already, pid: None, killed: false, service_error: None });
+        return Ok(RolledBack {
+            from,
+            to,
+            already,
+            pid: None,
+            killed: false,
+            stop_ms: 0,
+            service_error: None,
+        });
     }
     if wanted.from.is_some() && wanted.from != from {
         return Err(ActivateError::Moved { expected: wanted.from.clone(), found: from }.into());
@@ -73,13 +84,13 @@ pub(super) fn rollback(desk: &mut Desk, wanted: &Rollback) -> Result<RolledBack,
     if !there {
         return Err(ActivateError::NotStaged { release: to }.into());
     }
-    if wanted.bad
-        && let Some(release) = from.clone()
-    {
-        desk.record(Record::MarkedBad { release, why: wanted.why.clone() })?;
-    }
     let (why, restart) = (wanted.why.clone(), wanted.restart);
-    desk.record(Record::RollingBack { from, to: Some(to), why, restart })?;
+    let bad = from.clone().filter(|_| wanted.bad);
+    let back = Record::RollingBack { from, to: Some(to), why: why.clone(), restart };
+    match bad {
+        Some(release) => desk.record_all([Record::MarkedBad { release, why }, back])?,
+        None => desk.record(back)?,
+    }
     finish(desk)
 }
 
@@ -88,13 +99,21 @@ pub(super) fn finish(desk: &mut Desk) -> Result<RolledBack, AgentError> {
     let Phase::RollingBack { from, to, restart } = desk.state().phase.clone() else {
         return Err(AgentError::Internal("no rollback was announced".to_owned()));
     };
-    let mut done =
-        RolledBack { from, to: to.clone(), already: false, pid: None, killed: false, service_error: None };
+    let mut done = RolledBack {
+        from,
+        to: to.clone(),
+        already: false,
+        pid: None,
+        killed: false,
+        stop_ms: 0,
+        service_error: None,
+    };
     if restart {
         let process = desk.process()?;
         let right = process.state == ProcessState::Running && process.release == to;
         if !right && process.release.is_some() {
-            done.killed = desk.stop_service("going back")?.killed;
+            let stopped = desk.stop_service("going back")?;
+            (done.killed, done.stop_ms) = (stopped.killed, stopped.duration_ms);
         }
     }
     let link = desk.dir().current();

@@ -22,7 +22,7 @@ struct Values<'a>(&'a Renderer);
 impl Values<'_> {
     fn text(&self, key: &str, text: &str) -> Result<String, ServiceError> {
         let wrong = |why: String| ServiceError { key: key.to_owned(), why };
-        let text = self.0.render(text).map_err(|error| wrong(error.to_string()))?.text;
+        let text = self.0.render(text).map_err(|error| wrong(error.to_string()))?.exact;
         if text.contains('\0') { Err(wrong("it holds a NUL byte".to_owned())) } else { Ok(text) }
     }
 

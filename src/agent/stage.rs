@@ -11,24 +11,21 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::accounts;
 use super::bundles::{Bundle, object_of};
 use super::desk::Desk;
+use super::draft::{Content, Draft, Existing};
 use super::error::AgentError;
 use super::key::Key;
 use super::names::ReleaseName;
 use super::objects::Objects;
 use super::place::{self, Placer, Plan};
 use super::recover::{self, STAGING};
-use super::release::{RELEASE_FORMAT, ReleaseRecord, Rendered};
-use super::render::{Context, Renderer, Text};
-use super::service;
+use super::release::{RELEASE_FORMAT, ReleaseRecord};
+use super::render::Context;
 use super::stage_error::StageError;
 use super::supervise::Unit;
 use crate::bundle::{Node, Record};
-use crate::fs::{
-    IoError, IoResultExt as _, rename_directory, replace, replace_with_mode, space, sync_file_system,
-};
+use crate::fs::{IoError, IoResultExt as _, rename_directory, replace_with_mode, space, sync_file_system};
 use crate::model::{BundlePath, Digest, Role, Timestamp, Version};
 use crate::recipe::{Ready, ServiceKind};
 
@@ -82,21 +79,8 @@ pub struct Staged {
 
 /// Everything that is known before anything is made.
 struct Stager<'a> {
-    request: &'a StageRequest,
-    secrets: Arc<BTreeMap<String, String>>,
-    key: Key,
     bundle: Bundle,
-    record: Record,
-    templates: BTreeMap<BundlePath, String>,
-}
-
-/// What is rendered for one release's place.
-struct Content {
-    rendered: BTreeMap<BundlePath, Text>,
-    digests: BTreeMap<BundlePath, Rendered>,
-    unit: Option<Unit>,
-    unit_bytes: Vec<u8>,
-    unit_digest: Option<Digest>,
+    draft: Draft<'a>,
 }
 
 /// Makes a release ready, or finds it ready.
@@ -104,17 +88,18 @@ pub(super) fn stage(desk: &mut Desk, request: &StageRequest) -> Result<Staged, A
     recover::clear(desk)?;
     let mut objects = Objects::open_to_add(desk.root())?;
     let stager = Stager::read(desk, request, &objects)?;
-    if let Some(existing) = stager.existing(desk)? {
-        return Ok(existing);
+    if let Some(Existing { release, files, unit }) = stager.draft.existing(desk.dir(), desk.state())? {
+        return Ok(staged(release, request.bundle, true, files, unit));
     }
+    let record = &stager.draft.record;
     let release = ReleaseName::new(desk.state().next_number(), request.version.clone());
-    let content = stager.content(desk, &release)?;
-    let owner = stager.owner(content.unit.as_ref())?;
+    let content = stager.draft.content(desk.dir(), &release)?;
+    let owner = stager.draft.owner(content.unit.as_ref())?;
     stager.check_room(desk, &content)?;
-    prepare_shared(desk, &stager.record, owner)?;
+    prepare_shared(desk, record, owner)?;
     let staging = desk.dir().releases().join(format!("{STAGING}{release}"));
     std::fs::create_dir(&staging).at("create", &staging)?;
-    let plan = Plan { bundle: &stager.bundle, record: &stager.record, rendered: &content.rendered, owner };
+    let plan = Plan { bundle: &stager.bundle, record, rendered: &content.rendered, owner };
     Placer::new(&plan, &objects, &staging)?.place()?;
     let files = stager.bundle.tree()?.totals().0;
     let record = ReleaseRecord {
@@ -122,6 +107,7 @@ pub(super) fn stage(desk: &mut Desk, request: &StageRequest) -> Result<Staged, A
         release: release.clone(),
         bundle: request.bundle,
         files,
+        masked: masked(&content),
         rendered: content.digests,
         service: content.unit_digest,
         rollout: request.rollout.clone(),
@@ -129,7 +115,7 @@ pub(super) fn stage(desk: &mut Desk, request: &StageRequest) -> Result<Staged, A
         time: Timestamp::now(),
     };
     let bytes = serde_json::to_vec(&record).map_err(std::io::Error::from).at("write", &staging)?;
-    replace(&desk.dir().release_record(&release), &bytes)?;
+    replace_with_mode(&desk.dir().release_record(&release), &bytes, 0o600)?;
     if content.unit.is_some() {
         replace_with_mode(&desk.dir().release_service(&release), &content.unit_bytes, 0o600)?;
     }
@@ -147,6 +133,12 @@ pub(super) fn stage(desk: &mut Desk, request: &StageRequest) -> Result<Staged, A
 fn staged(release: ReleaseName, bundle: Digest, existing: bool, files: u64, unit: Option<Unit>) -> Staged {
     let kind = unit.as_ref().map(|unit| unit.kind);
     Staged { release, bundle, existing, files, kind, ready: unit.and_then(|unit| unit.ready) }
+}
+
+/// Texts with secrets, as `preview` may show them when the secrets are no longer known.
+fn masked(content: &Content) -> BTreeMap<BundlePath, String> {
+    let secret = content.rendered.iter().filter(|(_, text)| text.secret);
+    secret.filter_map(|(path, text)| Some((path.clone(), text.masked.clone()?))).collect()
 }
 
 impl<'a> Stager<'a> {
@@ -169,72 +161,16 @@ impl<'a> Stager<'a> {
             }
         }
         let templates = templates(&bundle, &record, objects)?;
-        let (key, secrets) = (Key::open(desk.root())?, Arc::new(request.secrets.clone()));
-        Ok(Self { request, secrets, key, bundle, record, templates })
-    }
-
-    /// Renders everything for the place that `release` has or would have.
-    fn content(&self, desk: &Desk, release: &ReleaseName) -> Result<Content, StageError> {
-        let (at, shared) = (desk.dir().release(release), desk.dir().shared());
-        let renderer = Renderer::new(&self.record, &self.request.context, &self.secrets, &at, &shared);
-        let mut content = Content {
-            rendered: BTreeMap::new(),
-            digests: BTreeMap::new(),
-            unit: None,
-            unit_bytes: Vec::new(),
-            unit_digest: None,
+        let draft = Draft {
+            version: &request.version,
+            bundle: request.bundle,
+            context: &request.context,
+            secrets: Arc::new(request.secrets.clone()),
+            record,
+            templates,
+            key: Some(Key::open(desk.root())?),
         };
-        for (path, template) in &self.templates {
-            let text = renderer
-                .render(template)
-                .map_err(|error| StageError::Template { path: path.clone(), error })?;
-            let bytes = text.text.as_bytes();
-            let digest = if text.secret {
-                Rendered::Hidden(self.key.hide(bytes))
-            } else {
-                Rendered::Plain(Digest::of(bytes))
-            };
-            content.digests.insert(path.clone(), digest);
-            content.rendered.insert(path.clone(), text);
-        }
-        if let Some(service) = &self.record.service {
-            let unit = service::unit(service, &renderer, &at, &desk.dir().log())?;
-            content.unit_bytes = serde_json::to_vec(&unit).map_err(std::io::Error::from).at("write", &at)?;
-            content.unit_digest = Some(self.key.hide(&content.unit_bytes));
-            content.unit = Some(unit);
-        }
-        Ok(content)
-    }
-
-    /// The newest release that is what would be made now.
-    fn existing(&self, desk: &Desk) -> Result<Option<Staged>, AgentError> {
-        for (release, known) in desk.state().releases.iter().rev() {
-            let same = known.bundle == self.request.bundle && *release.version() == self.request.version;
-            let usable =
-                same && !known.removed && known.bad.is_none() && desk.dir().release(release).is_dir();
-            // One whose record cannot be read is left alone, and a new one made.
-            let Some(record) =
-                usable.then(|| ReleaseRecord::read(&desk.dir().release_record(release)).ok()).flatten()
-            else {
-                continue;
-            };
-            let content = self.content(desk, release)?;
-            if content.digests == record.rendered && content.unit_digest == record.service {
-                return Ok(Some(staged(release.clone(), known.bundle, true, record.files, content.unit)));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Whom scratch and secrets are given to: the service's user, if we may give.
-    fn owner(&self, unit: Option<&Unit>) -> Result<Option<(u32, u32)>, StageError> {
-        let Some(unit) = unit.filter(|unit| unit.user.is_some() || unit.group.is_some()) else {
-            return Ok(None);
-        };
-        let us = rustix::process::geteuid().as_raw();
-        let user = unit.user.clone().unwrap_or_else(|| us.to_string());
-        let account = accounts::find(&user, unit.group.as_deref())?;
-        Ok((us == 0).then_some((account.uid, account.gid)))
+        Ok(Self { bundle, draft })
     }
 
     /// What is made besides hard links must find room.
@@ -245,9 +181,9 @@ impl<'a> Stager<'a> {
             let made = match &entry.node {
                 Node::Directory | Node::Symlink { .. } => 0,
                 Node::File { .. } if content.rendered.contains_key(&entry.path) => {
-                    content.rendered[&entry.path].text.len() as u64
+                    content.rendered[&entry.path].exact.len() as u64
                 }
-                Node::File { .. } if place::is_scratch(&self.record, &entry.path) => entry.size(),
+                Node::File { .. } if place::is_scratch(&self.draft.record, &entry.path) => entry.size(),
                 Node::File { .. } | Node::HardLink { .. } => continue,
             };
             bytes += made.next_multiple_of(BLOCK).max(BLOCK);

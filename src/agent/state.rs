@@ -57,8 +57,6 @@ pub struct Unconfirmed {
     pub release: ReleaseName,
     /// What was current before.
     pub from: Option<ReleaseName>,
-    /// Number of the record that announced it; tells one activation from another.
-    pub seq: u64,
     /// When the guard goes back; `None` if there is no guard, or none any more.
     pub deadline: Option<Deadline>,
 }
@@ -111,25 +109,26 @@ impl State {
         self.releases.keys().next_back().map_or(1, |last| last.number() + 1)
     }
 
-    /// The activation that the `seq`th record announced, if it still waits for a confirmation.
-    pub fn waiting(&self, seq: u64) -> Option<&Unconfirmed> {
-        [&self.announced, &self.unconfirmed].into_iter().flatten().find(|waiting| waiting.seq == seq)
+    /// What a guard is for: the deadline of an activation that is announced or waits for its confirmation.
+    pub fn guarded(&self) -> Option<&Deadline> {
+        [&self.announced, &self.unconfirmed].into_iter().flatten().find_map(|one| one.deadline.as_ref())
     }
 
     /// The state after `record`, the `seq`th.
-    pub fn after(&self, record: &Record, seq: u64) -> Result<Self, Illegal> {
+    #[cfg(test)]
+    pub(super) fn after(&self, record: &Record, seq: u64) -> Result<Self, Illegal> {
         let mut next = self.clone();
         next.advance(record, seq)?;
         Ok(next)
     }
 
-    /// Becomes the state after `record`, the `seq`th; after an error it is nobody's state.
+    /// Becomes the state after `record`, the `seq`th; one that may not follow changes nothing.
     pub(super) fn advance(&mut self, record: &Record, seq: u64) -> Result<(), Illegal> {
-        self.apply(record, seq).map_err(|why| Illegal { seq, why })
+        self.apply(record).map_err(|why| Illegal { seq, why })
     }
 
-    /// The one table of what may follow what.
-    fn apply(&mut self, record: &Record, seq: u64) -> Result<(), String> {
+    /// The one table of what may follow what. Each row asks before it changes anything.
+    fn apply(&mut self, record: &Record) -> Result<(), String> {
         if self.created == matches!(record, Record::Created { .. }) {
             return Err("a journal begins with `created`, once".to_owned());
         }
@@ -151,7 +150,6 @@ impl State {
                 let announced = |release: &ReleaseName| Unconfirmed {
                     release: release.clone(),
                     from: from.clone(),
-                    seq,
                     deadline: confirm.clone(),
                 };
                 self.announced = to.as_ref().map(announced);

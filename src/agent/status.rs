@@ -6,7 +6,6 @@ use super::boot;
 use super::desk::{self, Desk};
 use super::error::AgentError;
 use super::guard;
-use super::journal;
 use super::layout::{RoleDir, Root};
 use super::lock::{self, Owner};
 use super::names::ReleaseName;
@@ -115,8 +114,8 @@ pub(super) fn status(root: Option<&Root>, role: Option<&Role>) -> Result<NodeSta
 }
 
 fn of_role(root: &Root, dir: &RoleDir) -> Result<RoleStatus, AgentError> {
-    let mut state = match journal::read(&dir.journal()) {
-        Ok((state, _)) => state,
+    let mut state = match root.state_of(dir) {
+        Ok(state) => state,
         // A node with one broken journal still tells about the rest.
         Err(error) => return Ok(broken(dir, &AgentError::from(error))),
     };

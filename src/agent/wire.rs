@@ -28,6 +28,9 @@ const HEADER: usize = 17;
 /// A packed item's list: as many files as a piece can hold, 512 bytes each in a tar.
 const MAX_PACKED: u32 = 4 * 8192;
 
+/// A patch's head: a digest, a flag and a size.
+const PATCH_HEAD: u32 = 32 + 1 + 8;
+
 /// The first line of a push; the manifest's, the config's and some tables' bytes follow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -206,18 +209,14 @@ impl Item {
         let number =
             |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let (a, b, head, body) = (number(1), number(5), number(9), number(13));
-        let (max_head, max_body) = match header[0] {
-            0 => (0, 0),
-            1 => (0, 2 * PIECE),
-            2 => (MAX_PACKED, 2 * PIECE),
-            3 => (41, MAX_PATCH),
+        let (head_fits, max_body) = match header[0] {
+            0 => (head == 0, 0),
+            1 => (head == 0, 2 * PIECE),
+            2 => (head <= MAX_PACKED && head % 4 == 0, 2 * PIECE),
+            3 => (head == PATCH_HEAD, MAX_PATCH),
             kind => return Err(invalid(format!("there is no item of kind {kind}"))),
         };
-        if head > max_head
-            || u64::from(body) > max_body
-            || (header[0] == 3 && head != 41)
-            || head % 4 != head / 41
-        {
+        if !head_fits || u64::from(body) > max_body {
             return Err(invalid(format!("an item of kind {} has impossible lengths", header[0])));
         }
         let head = read_bytes(from, head.into())?;
@@ -261,6 +260,7 @@ mod tests {
         vec![
             Item::Frame { layer: 1, frame: 2, body: vec![1, 2, 3] },
             Item::Packed { layer: 0, entries: vec![7, 9], body: pack(b"abc", 3).unwrap() },
+            Item::Packed { layer: 0, entries: (0..8192).collect(), body: pack(b"", 3).unwrap() },
             Item::Patch { layer: 3, entry: 4, old, old_size: 5, body: vec![9; 100] },
             Item::End,
         ]

@@ -72,8 +72,11 @@ pub enum Command {
     Gc(Gc),
     /// Bring bundles to nodes and make them ready; nothing that runs is touched
     Push(Push),
-    /// Show all of the above on a small project in a temporary folder
+    /// Show all of the above on this machine, in a temporary folder
     Demo(Demo),
+    /// The demo's service
+    #[command(hide = true)]
+    DemoService(DemoService),
     /// What runs on a node: called by a controller, or by hand
     Node(super::node::Node),
     /// Print a completion script for a shell
@@ -221,6 +224,18 @@ pub struct Demo {
     /// Keep the temporary folder, to play with
     #[arg(long)]
     pub keep: bool,
+    /// Reach the nodes over an sshd that the demo starts, not as folders of this machine
+    #[arg(long)]
+    pub ssh: bool,
+}
+
+/// `windlass demo-service`: what the demo's service runs.
+#[derive(Debug, Args)]
+pub struct DemoService {
+    /// Its conf
+    pub conf: Utf8PathBuf,
+    /// The folder with its files
+    pub home: Utf8PathBuf,
 }
 
 /// `windlass completions`

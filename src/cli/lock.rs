@@ -1,5 +1,8 @@
 //! `windlass lock`
 
+use std::collections::BTreeSet;
+
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::args::Lock;
@@ -7,6 +10,7 @@ use super::context::Context;
 use super::error::{Failure, exit};
 use crate::build::relock;
 use crate::model::BundlePath;
+use crate::report::bytes_bar;
 
 /// Records the digests of all artifacts in use.
 pub(super) fn run(context: &Context, args: &Lock) -> Result<u8, Failure> {
@@ -26,7 +30,15 @@ pub(super) fn run(context: &Context, args: &Lock) -> Result<u8, Failure> {
         }
     }
     let jobs = super::build::jobs(project.defaults.jobs);
-    let done = relock(&project, &folder, &old, &update, jobs, &context.cancel, &|_, _| ())?;
+    // What is known already is not read, so the bar may end early.
+    let named: BTreeSet<_> =
+        project.recipes.values().flat_map(|spec| &spec.unpack).map(|unpack| &unpack.artifact).collect();
+    let sizes = named.iter().filter_map(|name| folder.join("install").join(name.as_str()).metadata().ok());
+    let bar = context.bars().then(|| bytes_bar(sizes.map(|found| found.len()).sum(), "reading artifacts"));
+    let progress = |_: &BundlePath, bytes| bar.iter().for_each(|bar| bar.inc(bytes));
+    let done = relock(&project, &folder, &old, &update, jobs, &context.cancel, &progress);
+    bar.iter().for_each(ProgressBar::finish_and_clear);
+    let done = done?;
     for (names, what) in [(&done.added, "added"), (&done.updated, "updated")] {
         for name in names {
             context.remark(&format!("{what} {name}"));

@@ -1,6 +1,7 @@
 //! `windlass node ...`: what runs on a node, by a controller or by hand.
 
 use std::io::{BufReader, Read as _, Write as _};
+use std::os::fd::AsFd as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand};
@@ -8,7 +9,9 @@ use serde::Serialize;
 
 use super::context::{Context, print};
 use super::error::{Failure, exit};
-use crate::agent::{self, AgentError, Answer, Call, Claim, GcRequest, Line, ReleaseName, Request, Root};
+use crate::agent::{
+    self, Agent, AgentError, Answer, Call, Claim, GcRequest, Line, ReleaseName, Request, Root,
+};
 use crate::model::{Role, Span};
 
 /// The longest request: a `have` that names every file of a large bundle.
@@ -35,6 +38,8 @@ enum Op {
     },
     /// Make a release ready; reads what to stage from stdin, as JSON
     Stage,
+    /// Say what `stage` would make, without making it; reads a request from stdin, as JSON
+    Preview,
     /// Say which bundles are here, and which of the contents that stdin names, as JSON, are not
     Have,
     /// Make a staged release current
@@ -140,11 +145,7 @@ enum Op {
     },
     /// Wait for an activation to be confirmed, or go back
     #[command(hide = true)]
-    Guard {
-        role: Role,
-        #[arg(long)]
-        seq: u64,
-    },
+    Guard { role: Role },
     /// Become a service
     #[command(hide = true)]
     Exec,
@@ -202,9 +203,11 @@ pub(super) fn run(context: &Context, args: &Node) -> Result<u8, Failure> {
             };
             hold_lock(&root, &claim)
         }
-        Op::Guard { role, seq } => {
+        Op::Guard { role } => {
             let root = open(&root)?;
-            agent::guard(&root, role, *seq)?;
+            let lock = std::io::stdin().as_fd().try_clone_to_owned();
+            let lock = lock.map_err(|error| Failure::new(exit::FAILED, "io", error))?;
+            agent::guard(&root, role, lock.into())?;
             Ok(exit::DONE)
         }
         op => by_person(context, &root, op),
@@ -248,6 +251,7 @@ fn say(line: &impl Serialize) -> Result<(), Failure> {
 fn calls(root: &Utf8Path) -> Result<u8, Failure> {
     let mut from = BufReader::new(std::io::stdin());
     let mut code = exit::DONE;
+    let agent = Agent::new(root);
     loop {
         let line = agent::read_line(&mut from, MAX_REQUEST)?;
         if line.is_empty() {
@@ -255,7 +259,7 @@ fn calls(root: &Utf8Path) -> Result<u8, Failure> {
         }
         let call = serde_json::from_slice::<Call>(&line);
         let call = call.map_err(|error| AgentError::Request(error.to_string()));
-        match call.and_then(|call| agent::perform(root, call)) {
+        match call.and_then(|call| agent.perform(call)) {
             Ok(answer) => say(&Line::Done(answer))?,
             Err(error) => {
                 code = error.exit();
@@ -321,6 +325,7 @@ fn request(root: &Utf8Path, op: &Op) -> Result<Request, Failure> {
     };
     Ok(match op {
         Op::Stage => Request::Stage(Box::new(read_body("a stage request")?)),
+        Op::Preview => Request::Preview(Box::new(read_body("a preview request")?)),
         Op::Have => {
             let body: Vec<agent::WantedObject> = read_body("a list of contents")?;
             Request::Have { objects: body }

@@ -38,6 +38,7 @@ pub fn main() -> ExitCode {
         Command::Gc(args) => gc::run(&context, args),
         Command::Push(args) => push::run(&context, args),
         Command::Demo(args) => demo::run(&context, args),
+        Command::DemoService(args) => demo::serve(args),
         Command::Node(args) => node::run(&context, args),
         Command::Completions(args) => completions::run(args),
         Command::Man => completions::man(),
@@ -55,6 +56,7 @@ pub fn main() -> ExitCode {
 fn has_own_signals(command: &Command) -> bool {
     match command {
         Command::Node(args) => args.is_detached() || args.answers_lines(),
+        Command::DemoService(_) => true,
         _ => false,
     }
 }

@@ -30,15 +30,17 @@ impl AppendLog {
         Ok(Self { file, path: path.to_owned(), length })
     }
 
-    /// Appends `line`, which has no newline, and waits until it is on the disk.
+    /// Appends `lines`, the last of which is ended, and waits until they are on the disk if `sync` says so.
     ///
-    /// A line that could not be written whole is taken back, so that the next one starts at a line's start.
-    pub fn append(&mut self, line: &[u8]) -> Result<(), IoError> {
-        let whole = [line, b"\n"].concat();
-        let written = (&self.file).write_all(&whole).and_then(|()| self.file.sync_data());
+    /// What could not be written whole is taken back, so that the next line starts at a line's start.
+    pub fn append_lines(&mut self, lines: &[u8], sync: bool) -> Result<(), IoError> {
+        let mut written = (&self.file).write_all(lines);
+        if sync {
+            written = written.and_then(|()| self.file.sync_data());
+        }
         match written {
             Ok(()) => {
-                self.length += whole.len() as u64;
+                self.length += lines.len() as u64;
                 Ok(())
             }
             Err(error) => {
@@ -47,6 +49,11 @@ impl AppendLog {
                 Err(error).at("append to", &self.path)
             }
         }
+    }
+
+    /// The open file.
+    pub fn file(&self) -> &File {
+        &self.file
     }
 }
 
@@ -82,12 +89,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = Utf8PathBuf::from_path_buf(dir.path().join("log")).unwrap();
         let mut log = AppendLog::open(&path).unwrap();
-        log.append(b"one").unwrap();
-        log.append(&[b'x'; 9000]).unwrap();
+        log.append_lines(b"one\n", true).unwrap();
+        log.append_lines(&[&[b'x'; 9000][..], b"\n"].concat(), false).unwrap();
         drop(log);
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, [&whole[..], &[b'y'; 5000]].concat()).unwrap();
-        AppendLog::open(&path).unwrap().append(b"two").unwrap();
+        AppendLog::open(&path).unwrap().append_lines(b"two\n", true).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().map(str::len).collect::<Vec<_>>(), [3, 9000, 3]);
     }

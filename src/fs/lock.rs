@@ -62,12 +62,15 @@ impl DirLock {
     /// Waits for the lock, but no longer than `patience`; `None` if somebody still holds it then.
     pub fn wait_for(dir: &Utf8Path, kind: LockKind, patience: Duration) -> Result<Option<Self>, IoError> {
         let until = Instant::now() + patience;
+        // Who only looks holds it for a moment; who works, for seconds.
+        let mut pause = Duration::from_micros(100);
         loop {
             match Self::attempt(dir, kind)? {
                 Some(lock) => return Ok(Some(lock)),
                 None if Instant::now() >= until => return Ok(None),
-                None => std::thread::sleep(Duration::from_millis(5)),
+                None => std::thread::sleep(pause),
             }
+            pause = (pause * 2).min(Duration::from_millis(5));
         }
     }
 }
@@ -104,6 +107,26 @@ impl FileLock {
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
             Err(errno) => Err(errno).at("lock", path),
         }
+    }
+
+    /// Takes over the lock of a file that came open from the process that started this one: it is the same
+    /// lock, held as long as either has the file open. `None` if it is another file than `path`, or not locked.
+    pub fn adopt(file: File, path: &Utf8Path) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        let (own, named) = (file.metadata().ok()?, path.metadata().ok()?);
+        let same = (own.dev(), own.ino()) == (named.dev(), named.ino());
+        let locked = same && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        locked.then_some(Self { file })
+    }
+
+    /// The open file, whose lock lives on in whatever process has it open.
+    pub fn into_file(self) -> File {
+        self.file
+    }
+
+    /// Lets go now, whatever else has the file open.
+    pub fn release(self, path: &Utf8Path) -> Result<(), IoError> {
+        rustix::fs::flock(&self.file, FlockOperation::Unlock).at("unlock", path)
     }
 
     /// The locked file.

@@ -181,9 +181,7 @@ impl Lab {
     }
 
     pub(crate) fn session(&self) -> Session {
-        let mut child = self.node(&["call"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (stdin, stdout) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
-        Session { child, stdin, stdout }
+        Session::of(&mut self.node(&["call"]))
     }
 
     pub(crate) fn status(&self) -> Value {
@@ -203,6 +201,28 @@ impl Lab {
             "secrets": { "pw": SECRET },
             "context": { "vars": vars, "node": node, "cluster": { "name": "lab" }, "nodes": { "web": [node] } },
         })
+    }
+
+    /// What staging a bundle would make, the bundle's record and templates read from the store.
+    pub(crate) fn preview_request(&self, built: &Built) -> Value {
+        let layers = self.layers(built.digest);
+        let read = |path: &str| {
+            let found = layers.iter().find_map(|layer| {
+                let at = layer.toc.entries.iter().position(|entry| entry.path.as_str() == path)?;
+                Some(layer.read_file(at).unwrap())
+            });
+            String::from_utf8(found.unwrap()).unwrap()
+        };
+        let record: Value = serde_json::from_str(&read(windlass::bundle::RECORD_PATH)).unwrap();
+        let names = record["templates"].as_array().unwrap();
+        let templates: BTreeMap<&str, String> =
+            names.iter().map(|name| (name.as_str().unwrap(), read(name.as_str().unwrap()))).collect();
+        let mut request = self.stage_request(built);
+        request["op"] = json!("preview");
+        request.as_object_mut().unwrap().remove("who");
+        request["templates"] = json!(templates);
+        request["record"] = record;
+        request
     }
 
     /// Pushes and stages; the release's name.
@@ -405,6 +425,13 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// Starts a `node call`, or what runs one.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (stdin, stdout) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
+        Self { child, stdin, stdout }
+    }
+
     pub(crate) fn send(&mut self, request: &Value) {
         let stdin = self.stdin.as_mut().unwrap();
         stdin.write_all(format!("{request}\n").as_bytes()).unwrap();

@@ -6,5 +6,6 @@ mod cycle;
 mod guard;
 mod keep;
 mod lab;
+mod preview;
 mod push;
 mod survive;

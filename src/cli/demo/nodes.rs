@@ -1,0 +1,140 @@
+//! The demo's three nodes: folders of this machine, driven directly or through an sshd of the demo's own.
+
+use std::fmt::Write as _;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::project::write as write_file;
+use crate::cli::error::{Failure, exit};
+use crate::fs::IoResultExt as _;
+
+/// How many there are.
+pub(super) const COUNT: usize = 3;
+
+/// The nodes, and what keeps them reachable.
+pub(super) struct Nodes {
+    /// The port of each node's service.
+    pub(super) ports: Vec<u16>,
+    sshd: Option<Child>,
+}
+
+impl Nodes {
+    /// Writes cluster.toml; with `ssh`, starts an sshd that the nodes are reached through.
+    pub(super) fn set_up(folder: &Utf8Path, ssh: bool) -> Result<Self, Failure> {
+        let mut ports = free_ports(COUNT + 1)?;
+        let server = ports.pop().unwrap_or_default();
+        let sshd = if ssh { Some(start_sshd(&folder.join("sshd"), server)?) } else { None };
+        let mut text = String::from("schema = 1\nname = \"demo\"\n");
+        if ssh {
+            let dir = folder.join("sshd");
+            let _never_fails = write!(
+                text,
+                "\n[ssh]\nport = {server}\nidentity = \"{dir}/client\"\nknown_hosts = \"{dir}/known_hosts\"\n"
+            );
+        }
+        for (number, port) in ports.iter().enumerate() {
+            let number = number + 1;
+            let reach = if ssh { "address = \"127.0.0.1\"" } else { "transport = \"local\"" };
+            let _never_fails = write!(
+                text,
+                "\n[nodes.n{number}]\n{reach}\nroot = \"{folder}/nodes/n{number}\"\nroles = [\"hello\"]\n\
+                 vars = {{ port = {port} }}\n"
+            );
+        }
+        text += "\n[rollout]\ncanary = 1             # the first node goes alone\nmax_unavailable = 1    \
+                 # then one at a time\nmin_healthy = \"300ms\"  # short, for a demo\n\
+                 progress_deadline = \"5s\"\non_failure = \"rollback-node\"\nconfirm_within = \"1m\"\n";
+        write_file(&folder.join("cluster.toml"), text.as_bytes())?;
+        Ok(Self { ports, sshd })
+    }
+
+    /// The number of the sshd's process, which stays.
+    pub(super) fn keep(mut self) -> Option<u32> {
+        self.sshd.take().map(|child| child.id())
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.sshd.take() {
+            // An error means that it is gone already.
+            let _gone = child.kill();
+            let _gone = child.wait();
+        }
+    }
+}
+
+/// Ports that nobody listens on now, all different.
+fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
+    let bound: Result<Vec<_>, _> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
+    let ports = bound.and_then(|all| all.iter().map(|one| Ok(one.local_addr()?.port())).collect());
+    ports.map_err(|error| Failure::new(exit::FAILED, "demo", format!("no free port: {error}")))
+}
+
+fn find(program: &str) -> Option<Utf8PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let folders = path.split(':').chain(["/usr/sbin", "/sbin", "/usr/local/sbin"]);
+    folders.map(|folder| Utf8Path::new(folder).join(program)).find(|path| path.is_file())
+}
+
+fn needed(program: &str) -> Result<Utf8PathBuf, Failure> {
+    find(program).ok_or_else(|| {
+        Failure::new(exit::FAILED, "demo", format!("`--ssh` needs `{program}`, which is not installed"))
+            .help("install the OpenSSH server (Debian: openssh-server), or leave out --ssh")
+    })
+}
+
+/// An sshd on loopback with keys of its own, for whoever runs the demo.
+fn start_sshd(dir: &Utf8Path, port: u16) -> Result<Child, Failure> {
+    let (sshd, keygen) = (needed("sshd")?, needed("ssh-keygen")?);
+    std::fs::create_dir_all(dir).at("create", dir)?;
+    for name in ["host", "client"] {
+        let key = dir.join(name);
+        let made = Command::new(&keygen)
+            .args(["-q", "-t", "ed25519", "-N", "", "-C", "windlass-demo", "-f", key.as_str()])
+            .status()
+            .at("run", &keygen)?;
+        if !made.success() {
+            return Err(Failure::new(exit::FAILED, "demo", format!("{keygen} could not make {key}")));
+        }
+    }
+    let public = |name: &str| {
+        let path = dir.join(name).with_extension("pub");
+        std::fs::read_to_string(&path).at("read", &path)
+    };
+    write_file(&dir.join("authorized_keys"), public("client")?.as_bytes())?;
+    write_file(&dir.join("known_hosts"), format!("[127.0.0.1]:{port} {}", public("host")?).as_bytes())?;
+    let config = format!(
+        "Port {port}\nListenAddress 127.0.0.1\nHostKey {dir}/host\nPidFile none\n\
+         AuthorizedKeysFile {dir}/authorized_keys\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n\
+         KbdInteractiveAuthentication no\nPermitRootLogin yes\nUseDNS no\nMaxStartups 100\n"
+    );
+    write_file(&dir.join("sshd_config"), config.as_bytes())?;
+    if rustix::process::geteuid().is_root() {
+        // Where sshd locks itself in; packages make it at boot.
+        let _exists = std::fs::create_dir("/run/sshd");
+    }
+    let log = dir.join("log");
+    let complaints = std::fs::File::create(&log).at("create", &log)?;
+    let mut child = Command::new(&sshd)
+        .args(["-D", "-e", "-f", dir.join("sshd_config").as_str()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(complaints)
+        .spawn()
+        .at("run", &sshd)?;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        if Instant::now() > deadline || child.try_wait().is_ok_and(|ended| ended.is_some()) {
+            let _gone = child.kill();
+            let _gone = child.wait();
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            return Err(Failure::new(exit::FAILED, "demo", "sshd does not start").cause(said.trim()));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(child)
+}

@@ -1,0 +1,86 @@
+//! How much a bundle differs from what a node has: files, and bytes that have to travel.
+
+use std::collections::BTreeMap;
+
+use crate::bundle::{Node, Tree};
+use crate::model::Digest;
+use crate::rollout::Change;
+use crate::store::LayerReader;
+
+/// A bundle's files, by path.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Contents(BTreeMap<String, Content>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Content {
+    File { mode: u16, digest: Digest, packed: u64 },
+    Link(String),
+}
+
+impl Contents {
+    /// Those of a bundle with these layers.
+    pub(super) fn of(layers: &[LayerReader]) -> Self {
+        // Trees of bundles in the store were checked when they were built.
+        let Ok(tree) = Tree::new(layers.iter().map(|layer| layer.toc.entries.as_slice())) else {
+            return Self::default();
+        };
+        let packed = |layer: usize, size: u64| {
+            let toc = &layers[layer].toc;
+            let (frames, whole) = (u128::from(toc.frames_size()), u128::from(toc.tar_size().max(1)));
+            u64::try_from(u128::from(size) * frames / whole).unwrap_or(u64::MAX)
+        };
+        let content = |(layer, entry)| match &tree.content_of((layer, entry)).node {
+            Node::File { mode, size, digest } => {
+                Some(Content::File { mode: *mode, digest: *digest, packed: packed(layer, *size) })
+            }
+            Node::Symlink { target } => Some(Content::Link(target.clone())),
+            Node::Directory | Node::HardLink { .. } => None,
+        };
+        let paths = tree.entries().filter_map(|at| Some((at.1.path.to_string(), content(at)?)));
+        Self(paths.collect())
+    }
+
+    /// What changes from `from` to this, on a node that has the contents of `known`.
+    pub(super) fn change(&self, from: &Self, known: &[&Self]) -> Change {
+        let mut change = Change::default();
+        for (path, content) in &self.0 {
+            match from.0.get(path) {
+                None => change.files_added += 1,
+                Some(old) if !old.is(content) => change.files_changed += 1,
+                Some(_) => {}
+            }
+        }
+        change.files_removed = from.0.keys().filter(|path| !self.0.contains_key(*path)).count() as u64;
+        let there: std::collections::BTreeSet<Digest> =
+            known.iter().flat_map(|known| known.0.values().filter_map(Content::digest)).collect();
+        let mut wanted: BTreeMap<Digest, u64> = BTreeMap::new();
+        for content in self.0.values() {
+            if let Content::File { digest, packed, .. } = content
+                && !there.contains(digest)
+            {
+                wanted.insert(*digest, *packed);
+            }
+        }
+        change.bytes_to_send = wanted.values().sum();
+        change
+    }
+}
+
+impl Content {
+    fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::File { digest, .. } => Some(*digest),
+            Self::Link(_) => None,
+        }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::File { mode, digest, .. }, Self::File { mode: other_mode, digest: other, .. }) => {
+                mode == other_mode && digest == other
+            }
+            (Self::Link(target), Self::Link(other)) => target == other,
+            (Self::File { .. }, Self::Link(_)) | (Self::Link(_), Self::File { .. }) => false,
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Gates, asked once: the process, then http, tcp or a command, through the node's own connection.
+//!
+//! # Invariants
+//!
+//! * Only the release that is asked about can pass: an answer of another one's process does not count.
+//! * An address is resolved on the node, where the service listens, and 127.0.0.1 is asked after it.
+
+use std::time::Duration;
+
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+
+use super::error::node_error;
+use super::fleet::Member;
+use crate::agent::supervise::ProcessState;
+use crate::agent::{NodeStatus, Probed, ReleaseName, Request};
+use crate::model::{Role, Span};
+use crate::recipe::{OrTemplate, Probe, Ready};
+use crate::rollout::{Held, NodeError};
+
+/// How long one address may take to answer.
+const ANSWER: Duration = Duration::from_secs(4);
+
+/// Whether the service of `release` is ready, asked once.
+pub async fn probe(
+    member: &Member,
+    role: &Role,
+    release: &ReleaseName,
+    ready: Option<&Ready>,
+) -> Result<Held, NodeError> {
+    let request = Request::Status { role: Some(role.clone()) };
+    let status: NodeStatus = member.remote.call(request).await.map_err(|error| node_error(&error))?;
+    if let Some(held) = process(&status, role, release) {
+        return Ok(held);
+    }
+    let Some(ready) = ready else { return Ok(Held::Yes) };
+    match &ready.probe {
+        Probe::Http { port, path, status } => match (number(port), number(status)) {
+            (Some(port), Some(status)) => Ok(http(member, port, path, status).await),
+            _ => Ok(Held::Never("[service.ready] http has no number for its port or status".to_owned())),
+        },
+        Probe::Tcp(port) => match number(port) {
+            Some(port) => Ok(tcp(member, port).await),
+            None => Ok(Held::Never("[service.ready] tcp has no number".to_owned())),
+        },
+        Probe::Command(words) => command(member, role, words).await,
+    }
+}
+
+/// What the process says; `None` if it lives and is of that release.
+fn process(status: &NodeStatus, role: &Role, release: &ReleaseName) -> Option<Held> {
+    let Some(found) = status.roles.iter().find(|one| one.role == *role) else {
+        return Some(Held::Never(format!("role {role} is not there any more")));
+    };
+    if found.release.as_ref() != Some(release) {
+        let current = found.release.as_ref().map_or_else(|| "no release".to_owned(), ToString::to_string);
+        return Some(Held::Never(format!("{current} is current: the node went back by itself")));
+    }
+    if found.kind.is_none() {
+        // It has no service, so that nothing can be asked.
+        return Some(Held::Yes);
+    }
+    match (found.process, &found.runs) {
+        (ProcessState::Running, Some(runs)) if runs == release => None,
+        (ProcessState::Running, Some(runs)) => Some(Held::NotYet(format!("{runs} still runs"))),
+        (ProcessState::Running, None) => None,
+        (ProcessState::Failed, _) => Some(Held::Never(format!(
+            "the service ended by itself; what it said is on the node in roles/{role}/shared/logs/"
+        ))),
+        (ProcessState::Stopped, _) => Some(Held::NotYet("the service is stopped".to_owned())),
+        (ProcessState::Unknown, _) => {
+            Some(Held::NotYet("the node does not say whether the service runs".to_owned()))
+        }
+    }
+}
+
+/// A number that was rendered on the node.
+fn number(value: &OrTemplate<u16>) -> Option<u16> {
+    match value {
+        OrTemplate::Value(value) => Some(*value),
+        OrTemplate::Template(_) => None,
+    }
+}
+
+/// Where a service may listen, as the node sees it.
+fn hosts(member: &Member) -> Vec<&str> {
+    let address = member.node.address.as_str();
+    if address == "127.0.0.1" { vec![address] } else { vec![address, "127.0.0.1"] }
+}
+
+async fn tcp(member: &Member, port: u16) -> Held {
+    for host in hosts(member) {
+        let opened = timeout(ANSWER, member.remote.connection().forward(host, port)).await;
+        if matches!(opened, Ok(Ok(_))) {
+            return Held::Yes;
+        }
+    }
+    Held::NotYet(format!("nothing listens on port {port}"))
+}
+
+async fn http(member: &Member, port: u16, path: &str, wanted: u16) -> Held {
+    let mut why = format!("nothing listens on port {port}");
+    for host in hosts(member) {
+        match timeout(ANSWER, get(member, host, port, path)).await {
+            Ok(Ok(Some(status))) if status == wanted => return Held::Yes,
+            Ok(Ok(Some(status))) => {
+                why = format!("http://{host}:{port}{path} answers {status}, not {wanted}");
+                // Somebody answered: another address would be another service.
+                break;
+            }
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => why = format!("http://{host}:{port}{path} gives no answer: {error}"),
+            Err(_) => {
+                why = format!("http://{host}:{port}{path} gives no answer within {}", Span(ANSWER));
+            }
+        }
+    }
+    Held::NotYet(why)
+}
+
+/// The status of the answer; `None` if nobody listens.
+async fn get(member: &Member, host: &str, port: u16, path: &str) -> Result<Option<u16>, String> {
+    let Ok(tunnel) = member.remote.connection().forward(host, port).await else { return Ok(None) };
+    let text = |error: hyper::Error| error.to_string();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(tunnel)).await.map_err(text)?;
+    let request = hyper::Request::get(path)
+        .header(hyper::header::HOST, format!("{host}:{port}"))
+        .header(hyper::header::CONNECTION, "close")
+        .header(hyper::header::USER_AGENT, "windlass")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| error.to_string())?;
+    let mut connection = std::pin::pin!(connection);
+    let mut answer = std::pin::pin!(sender.send_request(request));
+    let response = tokio::select! {
+        biased;
+        response = &mut answer => response,
+        _ = &mut connection => answer.await,
+    };
+    Ok(Some(response.map_err(text)?.status().as_u16()))
+}
+
+async fn command(member: &Member, role: &Role, words: &[String]) -> Result<Held, NodeError> {
+    let request = Request::Probe { role: role.clone(), within: None };
+    let probed: Probed = member.remote.call(request).await.map_err(|error| node_error(&error))?;
+    // Arguments may hold secrets; the program's name does not.
+    let program = words.first().map_or("the command", String::as_str);
+    Ok(match (probed.ready, probed.exit) {
+        (true, _) => Held::Yes,
+        (false, Some(exit)) => Held::NotYet(format!("`{program}` exits with {exit}")),
+        (false, None) => Held::NotYet(format!("`{program}` does not end within 10s")),
+    })
+}

@@ -1,0 +1,28 @@
+//! The cluster's nodes for a rollout: connected, surveyed, probed, and what a rollout asks of them done.
+//!
+//! ```text
+//! fleet     a connection with an agent for each node; those that cannot be reached, and why
+//! survey    where the nodes are, and what would change -> the planner's candidates
+//! gate      http, tcp, a command: asked once, through the node's own connection
+//! ports     rollout's `Nodes` over all of this; staging is a push
+//! ```
+//!
+//! # Invariants
+//!
+//! * Nothing of a service has to be exposed: what is asked of it goes through the node's connection.
+//! * A survey changes nothing on any node.
+
+mod change;
+mod error;
+mod fleet;
+mod gate;
+mod ports;
+mod survey;
+mod target;
+
+pub use error::node_error;
+pub use fleet::{Fleet, Member};
+pub use gate::probe;
+pub use ports::{Live, NoStager, Stager};
+pub use survey::{Problem, Seen, Survey, Surveyor, has_run, healthy, statuses};
+pub use target::{Target, TargetError};

@@ -1,0 +1,70 @@
+//! The bundle that a role shall run, with what nodes are asked about it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::change::Contents;
+use crate::bundle::Record;
+use crate::model::{BundlePath, Reference, Role};
+use crate::push::{Wants, WantsError, wants};
+use crate::store::{Store, StoreError, StoredBundle};
+
+/// The bundle that a role shall run.
+#[derive(Debug)]
+pub struct Target {
+    /// The bundle.
+    pub bundle: StoredBundle,
+    /// Its `.windlass/bundle.json`.
+    pub record: Record,
+    /// The text of each template that the record names.
+    pub templates: BTreeMap<BundlePath, String>,
+    /// What its templates ask for.
+    pub wants: Wants,
+    pub(super) contents: Contents,
+}
+
+/// Why a bundle cannot be a target.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TargetError {
+    /// The store does not have it, or it is damaged.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its templates are not valid.
+    #[error(transparent)]
+    Wants(#[from] WantsError),
+}
+
+impl Target {
+    /// Reads a bundle.
+    pub fn read(store: &Store, reference: &Reference) -> Result<Self, TargetError> {
+        let bundle = store.bundle(reference)?;
+        let record = store.record(&bundle)?;
+        let wants = wants(store, &bundle)?;
+        let layers =
+            bundle.manifest.layers.iter().map(|layer| store.layer(layer)).collect::<Result<Vec<_>, _>>()?;
+        let mut templates = BTreeMap::new();
+        for path in &record.templates {
+            // A later layer covers an earlier one.
+            let found = layers.iter().rev().find_map(|layer| {
+                let at = layer.toc.entries.binary_search_by(|entry| entry.path.cmp(path)).ok()?;
+                Some((layer, layer.content_of(&layer.toc.entries[at])?.0))
+            });
+            if let Some((layer, index)) = found {
+                let text = String::from_utf8_lossy(&layer.read_file(index)?).into_owned();
+                templates.insert(path.clone(), text);
+            }
+        }
+        let contents = Contents::of(&layers);
+        Ok(Self { bundle, record, templates, wants, contents })
+    }
+
+    /// Its role.
+    pub fn role(&self) -> &Role {
+        &self.bundle.tagged.role
+    }
+
+    /// The secrets that a node needs for it, of those that there are.
+    pub fn secrets<'a>(&self, all: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+        self.wants.secrets_of(all)
+    }
+}

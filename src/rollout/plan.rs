@@ -1,0 +1,180 @@
+//! A rollout as data: waves of nodes, each with its typed steps. Decided before anything runs.
+//!
+//! # Invariants
+//!
+//! * A node's `from` is fixed when the plan is made: going back never guesses.
+//! * Whatever the engine may choose is chosen here; it only finds out whether things work.
+
+use serde::{Deserialize, Serialize};
+
+use super::step::Step;
+use crate::agent::ReleaseName;
+use crate::inventory::{OnFailure, Rollout};
+use crate::model::{Digest, NodeName, Role, Span, Timestamp, Version};
+
+/// The version of a plan's file; a newer one is refused.
+pub const PLAN_FORMAT: u32 = 1;
+
+/// What a rollout is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// To other bundles.
+    Promote,
+    /// To releases that are on the nodes.
+    Rollback,
+    /// To the same releases, started anew.
+    Restart,
+}
+
+impl Kind {
+    /// The command that makes such a rollout.
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::Promote => "promote",
+            Self::Rollback => "rollback",
+            Self::Restart => "restart",
+        }
+    }
+}
+
+/// What shall be current on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Goal {
+    /// A release of this bundle; the node names it when it is staged.
+    Bundle(Digest),
+    /// A release that is there.
+    Release(ReleaseName),
+    /// No release.
+    Nothing,
+}
+
+/// One role on one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodePlan {
+    /// The node.
+    pub node: NodeName,
+    /// The role.
+    pub role: Role,
+    /// The version that is current.
+    pub from: Option<Version>,
+    /// The version that shall be.
+    pub to: Option<Version>,
+    /// The release that is current, and what going back goes to.
+    pub from_release: Option<ReleaseName>,
+    /// What shall be current.
+    pub goal: Goal,
+    /// The failure zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// Something runs.
+    pub service: bool,
+    /// What is current was running and nothing was wrong with it.
+    pub healthy: bool,
+    /// Bytes that have to be sent, at most.
+    pub bytes_to_send: u64,
+    /// Files that come.
+    pub files_added: u64,
+    /// Files that go.
+    pub files_removed: u64,
+    /// Files that change.
+    pub files_changed: u64,
+    /// Going back would lose data.
+    pub point_of_no_return: bool,
+    /// What is done, in this order.
+    pub steps: Vec<Step>,
+}
+
+/// Nodes that are changed at the same time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wave {
+    /// The first of its role: others wait for what becomes of it.
+    #[serde(default)]
+    pub canary: bool,
+    /// No node has run this role yet: it is gated as a whole.
+    #[serde(default)]
+    pub forming: bool,
+    /// The nodes; roles of one node stand in the order they go.
+    pub nodes: Vec<NodePlan>,
+}
+
+/// A node that has nothing to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// The node.
+    pub node: NodeName,
+    /// The role.
+    pub role: Role,
+    /// What runs, and shall run.
+    pub version: Option<Version>,
+}
+
+/// The policy that a rollout keeps to, as it was when it was planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Whether a person says when it goes on after the canary.
+    pub pause_after_canary: bool,
+    /// How long a gate may take to hold.
+    pub gate_timeout: Span,
+    /// How long a gate must have held.
+    pub min_healthy: Span,
+    /// How long a wave may make no progress.
+    pub progress_deadline: Span,
+    /// Failed nodes that are put up with.
+    pub max_failures: u32,
+    /// What becomes of the rest after a failure.
+    pub on_failure: OnFailure,
+    /// After how long without a word a node goes back by itself.
+    pub confirm_within: Option<Span>,
+    /// Take releases that were marked bad.
+    #[serde(default)]
+    pub allow_bad: bool,
+}
+
+impl From<&Rollout> for Policy {
+    fn from(rollout: &Rollout) -> Self {
+        Self {
+            pause_after_canary: rollout.pause_after_canary,
+            gate_timeout: rollout.gate_timeout,
+            min_healthy: rollout.min_healthy,
+            progress_deadline: rollout.progress_deadline,
+            max_failures: rollout.max_failures,
+            on_failure: rollout.on_failure,
+            confirm_within: rollout.confirm_within,
+            allow_bad: false,
+        }
+    }
+}
+
+/// A rollout, as it will run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`PLAN_FORMAT`].
+    pub format: u32,
+    /// What it is for.
+    pub kind: Kind,
+    /// The cluster's name.
+    pub cluster: String,
+    /// When it was made.
+    pub time: Timestamp,
+    /// What it keeps to.
+    pub policy: Policy,
+    /// The waves, one after the other.
+    pub waves: Vec<Wave>,
+    /// What is on target already.
+    #[serde(default)]
+    pub skipped: Vec<Skipped>,
+}
+
+impl Plan {
+    /// Every role on every node, in order.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodePlan> {
+        self.waves.iter().flat_map(|wave| &wave.nodes)
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.waves.is_empty()
+    }
+}

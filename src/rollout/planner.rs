@@ -1,0 +1,254 @@
+//! From what was found on the nodes to a plan. Pure: no disk, no network, no clock.
+//!
+//! # Invariants
+//!
+//! * A wave never has more nodes of a role than `max_unavailable`, and never nodes of two zones; a forming
+//!   role is the exception: it is one wave.
+//! * What is wrong goes first: nodes that do not run their release, or whose release failed.
+//! * What is on target and healthy is in no wave.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::plan::{Goal, Kind, NodePlan, PLAN_FORMAT, Plan, Policy, Skipped, Wave};
+use super::step::{Step, StepKind};
+use crate::agent::ReleaseName;
+use crate::inventory::{By, Rollout};
+use crate::model::{NodeName, Role, Span, Timestamp, Version};
+
+/// One role on one node, as it was found, and what shall become of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The node.
+    pub node: NodeName,
+    /// The role.
+    pub role: Role,
+    /// The failure zone.
+    pub zone: Option<String>,
+    /// What is current.
+    pub from: Option<ReleaseName>,
+    /// What shall be current.
+    pub goal: Goal,
+    /// Its version.
+    pub to: Option<Version>,
+    /// What is current is what shall be, to the last rendered byte.
+    pub on_target: bool,
+    /// What is current runs, is confirmed, and was not marked bad.
+    pub healthy: bool,
+    /// Something runs, before or after.
+    pub service: bool,
+    /// Its peers take over its work before it is stopped.
+    pub drains: bool,
+    /// What travels and what changes.
+    pub change: Change,
+    /// Going back would lose data.
+    pub point_of_no_return: bool,
+}
+
+/// What travels to a node and what changes there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Bytes that have to be sent, at most.
+    pub bytes_to_send: u64,
+    /// Files that come.
+    pub files_added: u64,
+    /// Files that go.
+    pub files_removed: u64,
+    /// Files that change.
+    pub files_changed: u64,
+}
+
+/// What a plan is made from besides its candidates.
+#[derive(Clone, Debug)]
+pub struct Scope<'a> {
+    /// What the rollout is for.
+    pub kind: Kind,
+    /// The cluster's name.
+    pub cluster: &'a str,
+    /// The cluster's policy.
+    pub rollout: &'a Rollout,
+    /// How many nodes of the cluster have each role, whether they take part or not.
+    pub totals: BTreeMap<Role, usize>,
+    /// Roles that no node has run yet.
+    pub forming: BTreeSet<Role>,
+    /// When.
+    pub time: Timestamp,
+}
+
+/// Makes the plan.
+pub fn plan(scope: &Scope<'_>, candidates: Vec<Candidate>) -> Plan {
+    let restart = scope.kind == Kind::Restart;
+    let (skipped, wanted): (Vec<_>, Vec<_>) =
+        candidates.into_iter().partition(|one| !restart && one.on_target && one.healthy);
+    let ranks = ranks(&scope.rollout.order, wanted.iter().map(|one| &one.role));
+    let (forming, standing): (Vec<_>, Vec<_>) =
+        wanted.into_iter().partition(|one| scope.forming.contains(&one.role));
+    let mut waves = match scope.rollout.by {
+        By::Role => {
+            let mut waves = Vec::new();
+            for role in &ranks {
+                let of_role = |all: &[Candidate]| -> Vec<Candidate> {
+                    all.iter().filter(|one| one.role == *role).cloned().collect()
+                };
+                waves.extend(forming_wave(scope, of_role(&forming)));
+                waves.extend(pack(scope, &ranks, of_role(&standing)));
+            }
+            waves
+        }
+        By::Node => {
+            let mut waves: Vec<Wave> = Vec::new();
+            for role in &ranks {
+                let of_role = forming.iter().filter(|one| one.role == *role).cloned().collect();
+                waves.extend(forming_wave(scope, of_role));
+            }
+            waves.extend(pack(scope, &ranks, standing));
+            waves
+        }
+    };
+    waves.retain(|wave| !wave.nodes.is_empty());
+    let skipped =
+        skipped.into_iter().map(|one| Skipped { node: one.node, role: one.role, version: one.to }).collect();
+    Plan {
+        format: PLAN_FORMAT,
+        kind: scope.kind,
+        cluster: scope.cluster.to_owned(),
+        time: scope.time.clone(),
+        policy: Policy::from(scope.rollout),
+        waves,
+        skipped,
+    }
+}
+
+/// Roles in the order they go: those that are named, then the others by name.
+fn ranks<'a>(order: &[Role], present: impl Iterator<Item = &'a Role>) -> Vec<Role> {
+    let present: BTreeSet<&Role> = present.collect();
+    let named = order.iter().filter(|role| present.contains(role));
+    let others = present.iter().copied().filter(|role| !order.contains(role));
+    named.chain(others).cloned().collect()
+}
+
+fn forming_wave(scope: &Scope<'_>, mut candidates: Vec<Candidate>) -> Option<Wave> {
+    candidates.sort_by(|a, b| a.node.cmp(&b.node));
+    let nodes: Vec<NodePlan> = candidates.into_iter().map(|one| node_plan(scope, one)).collect();
+    (!nodes.is_empty()).then_some(Wave { canary: false, forming: true, nodes })
+}
+
+/// Nodes with all their roles that go together.
+struct Unit {
+    node: NodeName,
+    zone: Option<String>,
+    healthy: bool,
+    roles: Vec<Candidate>,
+}
+
+/// Packs nodes into waves: what is wrong first, zone by zone, the canary alone.
+fn pack(scope: &Scope<'_>, ranks: &[Role], candidates: Vec<Candidate>) -> Vec<Wave> {
+    let mut units: BTreeMap<NodeName, Unit> = BTreeMap::new();
+    for one in candidates {
+        let unit = units.entry(one.node.clone()).or_insert_with(|| Unit {
+            node: one.node.clone(),
+            zone: one.zone.clone(),
+            healthy: true,
+            roles: Vec::new(),
+        });
+        unit.healthy &= one.healthy;
+        unit.roles.push(one);
+    }
+    let mut units: Vec<Unit> = units.into_values().collect();
+    for unit in &mut units {
+        unit.roles.sort_by_key(|one| ranks.iter().position(|role| *role == one.role));
+    }
+    units.sort_by(|a, b| (a.healthy, &a.zone, &a.node).cmp(&(b.healthy, &b.zone, &b.node)));
+    let canary = usize::try_from(scope.rollout.canary).unwrap_or(usize::MAX);
+    let mut waves: Vec<Wave> = Vec::new();
+    let mut open = Open::default();
+    for unit in units {
+        let most = if waves.len() <= 1 && canary > 0 { canary } else { usize::MAX };
+        if waves.is_empty() || !open.takes(scope, &unit, most) {
+            waves.push(Wave { canary: waves.is_empty() && canary > 0, forming: false, nodes: Vec::new() });
+            open = Open { zone: unit.zone.clone(), ..Open::default() };
+        }
+        open.add(&unit);
+        if let Some(wave) = waves.last_mut() {
+            wave.nodes.extend(unit.roles.into_iter().map(|one| node_plan(scope, one)));
+        }
+    }
+    waves
+}
+
+/// The wave that is being filled.
+#[derive(Default)]
+struct Open {
+    zone: Option<String>,
+    nodes: usize,
+    of_role: BTreeMap<Role, usize>,
+}
+
+impl Open {
+    fn takes(&self, scope: &Scope<'_>, unit: &Unit, most: usize) -> bool {
+        let fits = |one: &Candidate| {
+            let total = scope.totals.get(&one.role).copied().unwrap_or(0);
+            self.of_role.get(&one.role).copied().unwrap_or(0) < scope.rollout.max_unavailable.of(total)
+        };
+        self.zone == unit.zone && self.nodes < most && unit.roles.iter().all(fits)
+    }
+
+    fn add(&mut self, unit: &Unit) {
+        self.nodes += 1;
+        for one in &unit.roles {
+            *self.of_role.entry(one.role.clone()).or_default() += 1;
+        }
+    }
+}
+
+fn node_plan(scope: &Scope<'_>, one: Candidate) -> NodePlan {
+    NodePlan {
+        steps: steps(scope.kind, &Policy::from(scope.rollout), one.service, one.drains),
+        from: one.from.as_ref().map(|release| release.version().clone()),
+        node: one.node,
+        role: one.role,
+        to: one.to,
+        from_release: one.from,
+        goal: one.goal,
+        zone: one.zone,
+        service: one.service,
+        healthy: one.healthy,
+        bytes_to_send: one.change.bytes_to_send,
+        files_added: one.change.files_added,
+        files_removed: one.change.files_removed,
+        files_changed: one.change.files_changed,
+        point_of_no_return: one.point_of_no_return,
+    }
+}
+
+/// The steps of a node.
+pub(super) fn steps(kind: Kind, policy: &Policy, service: bool, drains: bool) -> Vec<Step> {
+    let gate = policy.gate_timeout;
+    let settle = Span(policy.min_healthy.0.saturating_add(gate.0));
+    let all = [
+        (StepKind::Lock, true),
+        (StepKind::Preflight, true),
+        (StepKind::Stage, kind == Kind::Promote),
+        (StepKind::Drain, drains),
+        (StepKind::Activate, kind != Kind::Restart),
+        (StepKind::Stop, service && kind != Kind::Rollback),
+        (StepKind::Start, service && kind != Kind::Rollback),
+        (StepKind::Ready, service),
+        (StepKind::Undrain, drains),
+        (StepKind::Settle, service),
+        (StepKind::Confirm, kind != Kind::Restart),
+    ];
+    let within = |step| match step {
+        StepKind::Ready => gate,
+        StepKind::Settle => settle,
+        StepKind::Lock
+        | StepKind::Preflight
+        | StepKind::Stage
+        | StepKind::Drain
+        | StepKind::Stop
+        | StepKind::Activate
+        | StepKind::Start
+        | StepKind::Undrain
+        | StepKind::Confirm => policy.progress_deadline,
+    };
+    all.into_iter().filter(|(_, wanted)| *wanted).map(|(step, _)| Step::new(step, within(step))).collect()
+}

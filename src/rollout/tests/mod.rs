@@ -1,0 +1,5 @@
+//! The planner's invariants, and the engine on nodes that do not exist and a clock that does not wait.
+
+mod engine;
+mod fake;
+mod planner;

@@ -1,0 +1,173 @@
+//! What holds for every plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::fake::{bundle, release};
+use crate::inventory::{By, MaxUnavailable, Rollout};
+use crate::model::{Role, Timestamp};
+use crate::rollout::{Candidate, Change, Goal, Kind, Plan, Scope, StepKind};
+
+fn candidate(node: &str, role: &str) -> Candidate {
+    Candidate {
+        node: node.parse().unwrap(),
+        role: role.parse().unwrap(),
+        zone: None,
+        from: Some(release("1-v1")),
+        goal: Goal::Bundle(bundle("v2")),
+        to: Some("v2".parse().unwrap()),
+        on_target: false,
+        healthy: true,
+        service: true,
+        drains: false,
+        change: Change::default(),
+        point_of_no_return: false,
+    }
+}
+
+fn plan(rollout: &Rollout, forming: &[&str], candidates: Vec<Candidate>) -> Plan {
+    let mut totals: BTreeMap<Role, usize> = BTreeMap::new();
+    for one in &candidates {
+        *totals.entry(one.role.clone()).or_default() += 1;
+    }
+    let scope = Scope {
+        kind: Kind::Promote,
+        cluster: "test",
+        rollout,
+        totals,
+        forming: forming.iter().map(|role| role.parse().unwrap()).collect(),
+        time: Timestamp::now(),
+    };
+    crate::rollout::plan(&scope, candidates)
+}
+
+fn shown(plan: &Plan) -> Vec<String> {
+    let node = |node: &crate::rollout::NodePlan| format!("{}/{}", node.node, node.role);
+    plan.waves.iter().map(|wave| wave.nodes.iter().map(node).collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn roles_go_in_their_order_and_the_others_by_name() {
+    let rollout = Rollout { order: vec!["zoo".parse().unwrap()], ..Rollout::default() };
+    let all = ["b", "a", "zoo"].map(|role| candidate("n1", role)).to_vec();
+    assert_eq!(shown(&plan(&rollout, &[], all)), ["n1/zoo", "n1/a", "n1/b"]);
+}
+
+#[test]
+fn by_node_takes_all_its_roles_together() {
+    let rollout = Rollout { by: By::Node, order: vec!["zoo".parse().unwrap()], ..Rollout::default() };
+    let all = [("n2", "zoo"), ("n1", "a"), ("n1", "zoo")].map(|(node, role)| candidate(node, role)).to_vec();
+    assert_eq!(shown(&plan(&rollout, &[], all)), ["n1/zoo n1/a", "n2/zoo"]);
+}
+
+#[test]
+fn what_is_wrong_goes_first_and_zones_do_not_mix() {
+    let rollout = Rollout { max_unavailable: MaxUnavailable::Count(3), ..Rollout::default() };
+    let zoned = |node: &str, zone: &str, healthy| Candidate {
+        zone: Some(zone.to_owned()),
+        healthy,
+        ..candidate(node, "web")
+    };
+    let all = vec![
+        zoned("n1", "a", true),
+        zoned("n2", "a", true),
+        zoned("n3", "b", true),
+        zoned("n4", "b", false),
+        zoned("n5", "a", true),
+    ];
+    let plan = plan(&rollout, &[], all);
+    assert_eq!(shown(&plan), ["n4/web", "n1/web n2/web n5/web", "n3/web"]);
+    assert_eq!(plan.waves.iter().map(|wave| wave.canary).collect::<Vec<_>>(), [true, false, false]);
+}
+
+#[test]
+fn a_rollback_leaves_stopping_and_starting_to_the_node() {
+    let steps = |kind| -> Vec<StepKind> {
+        let policy = (&Rollout::default()).into();
+        crate::rollout::planner::steps(kind, &policy, true, false).iter().map(|step| step.step).collect()
+    };
+    use StepKind::{Activate, Confirm, Lock, Preflight, Ready, Settle, Stage, Start, Stop};
+    let promote = [Lock, Preflight, Stage, Activate, Stop, Start, Ready, Settle, Confirm];
+    assert_eq!(steps(Kind::Promote), promote);
+    assert_eq!(steps(Kind::Rollback), [Lock, Preflight, Activate, Ready, Settle, Confirm]);
+    assert_eq!(steps(Kind::Restart), [Lock, Preflight, Stop, Start, Ready, Settle]);
+}
+
+fn some_candidates() -> impl Strategy<Value = Vec<Candidate>> {
+    let one = (0..30u8, 0..3u8, any::<bool>(), prop::bool::weighted(0.8));
+    prop::collection::vec(one, 0..60).prop_map(|all| {
+        let mut seen = BTreeSet::new();
+        let mut made = Vec::new();
+        for (node, role, on_target, healthy) in all {
+            // A node is in one zone, whatever its roles.
+            if seen.insert((node, role)) {
+                let zone = Some(format!("z{}", node % 3)).filter(|_| node % 5 != 0);
+                let one = candidate(&format!("n{node}"), &format!("r{role}"));
+                made.push(Candidate { zone, on_target, healthy, ..one });
+            }
+        }
+        made
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn every_plan_keeps_to_the_policy(
+        candidates in some_candidates(),
+        by_node in any::<bool>(),
+        canary in 0..4u32,
+        max in prop_oneof![
+            (1..5u32).prop_map(MaxUnavailable::Count),
+            (1..101u32).prop_map(MaxUnavailable::Percent),
+        ],
+        forming in any::<bool>(),
+    ) {
+        let by = if by_node { By::Node } else { By::Role };
+        let rollout = Rollout { by, canary, max_unavailable: max, ..Rollout::default() };
+        let forming: &[&str] = if forming { &["r1"] } else { &[] };
+        let plan = plan(&rollout, forming, candidates.clone());
+        let total = |role: &Role| candidates.iter().filter(|one| one.role == *role).count();
+        // Everything that has something to do is in one wave, once; the rest is skipped.
+        let wanted: BTreeSet<_> = candidates.iter().filter(|one| !(one.on_target && one.healthy))
+            .map(|one| (one.node.clone(), one.role.clone())).collect();
+        let planned: Vec<_> = plan.nodes().map(|one| (one.node.clone(), one.role.clone())).collect();
+        prop_assert_eq!(planned.len(), wanted.len());
+        prop_assert_eq!(planned.into_iter().collect::<BTreeSet<_>>(), wanted.clone());
+        prop_assert_eq!(plan.skipped.len(), candidates.len() - wanted.len());
+        for wave in &plan.waves {
+            let roles: BTreeSet<&Role> = wave.nodes.iter().map(|one| &one.role).collect();
+            if wave.forming {
+                prop_assert_eq!(roles.len(), 1);
+                continue;
+            }
+            for role in &roles {
+                let count = wave.nodes.iter().filter(|one| one.role == **role).count();
+                prop_assert!(count <= max.of(total(role)));
+            }
+            let zones: BTreeSet<_> = wave.nodes.iter().map(|one| &one.zone).collect();
+            prop_assert_eq!(zones.len(), 1);
+            let nodes: BTreeSet<_> = wave.nodes.iter().map(|one| &one.node).collect();
+            prop_assert!(!wave.canary || nodes.len() <= canary as usize);
+            if !by_node {
+                prop_assert_eq!(roles.len(), 1);
+            }
+        }
+        // A forming role is one wave, and with by = "role" no healthy node goes before a sick one.
+        let forming_waves = plan.waves.iter().filter(|wave| wave.forming).count();
+        prop_assert!(forming_waves <= forming.len());
+        if !by_node {
+            for role in ["r0", "r1", "r2"] {
+                let health: Vec<bool> = plan.waves.iter().filter(|wave| !wave.forming)
+                    .flat_map(|wave| &wave.nodes).filter(|one| one.role.as_str() == role)
+                    .map(|one| one.healthy).collect();
+                prop_assert!(health.is_sorted());
+            }
+        }
+        // What is written reads back.
+        let text = serde_json::to_string(&plan).unwrap();
+        prop_assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+    }
+}

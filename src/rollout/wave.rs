@@ -1,0 +1,181 @@
+//! A wave: its nodes at the same time, each role of a node after the other.
+//!
+//! # Invariants
+//!
+//! * A node that failed is undone at once, while the others of its wave go on; all its roles go back.
+//! * A forming role is confirmed, or undone, as a whole.
+
+use std::cell::RefCell;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
+use super::engine::Run;
+use super::event::{Event, Failed, NodeState};
+use super::node::NodeRun;
+use super::plan::Kind;
+use super::ports::{Fault, Nodes, Person, Recorder};
+use super::track::Track;
+use crate::inventory::OnFailure;
+
+/// The roles of one node in a wave, in order.
+type Group<'t> = Vec<&'t RefCell<Track>>;
+
+impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
+    /// Runs a wave; gives the number of nodes that failed.
+    pub(super) async fn wave(&self, tracks: &[&RefCell<Track>], kind: Kind, forming: bool) -> usize {
+        let groups = groups(tracks);
+        if forming {
+            return self.forming(&groups, kind).await;
+        }
+        let mut running: FuturesUnordered<_> = groups.iter().map(|group| self.group(group, kind)).collect();
+        let mut failed = 0;
+        while let Some(fails) = running.next().await {
+            failed += usize::from(fails);
+        }
+        failed
+    }
+
+    /// All roles of a node; whether it failed.
+    async fn group(&self, group: &Group<'_>, kind: Kind) -> bool {
+        let mut why = None;
+        for (index, track) in group.iter().enumerate() {
+            let node = NodeRun { run: self, track, kind };
+            if let Err(failed) = node.switch().await {
+                why = Some((index, failed));
+                break;
+            }
+        }
+        if why.is_none() {
+            for (index, track) in group.iter().enumerate() {
+                let node = NodeRun { run: self, track, kind };
+                if let Err(failed) = node.confirm().await {
+                    why = Some((index, failed));
+                    break;
+                }
+                self.node_done(track);
+            }
+        }
+        let Some((index, failed)) = why else { return false };
+        // Those confirmed in this very group stay on record as such: they go back as the others do.
+        self.fail(&group[..=index], kind, &failed).await;
+        failed.error.fault != Fault::Interrupted
+    }
+
+    /// Brings the roles of a node back, the last first.
+    async fn fail(&self, group: &[&RefCell<Track>], kind: Kind, failed: &Failed) {
+        let interrupted = failed.error.fault == Fault::Interrupted;
+        if !interrupted {
+            self.failures.borrow_mut().push(failed.clone());
+        }
+        let halts = self.plan.policy.on_failure == OnFailure::Halt && !interrupted;
+        for track in group.iter().rev() {
+            let node = NodeRun { run: self, track, kind };
+            let touched = track.borrow().is_touched();
+            if self.is_going_back() || (kind != Kind::Promote && !track.borrow().plan.healthy) {
+                // Forward again would be to what was left for a reason.
+                self.needs_person(track, touched);
+            } else if halts {
+                self.halted(&node, touched);
+            } else {
+                let failures = node.undo(failed).await;
+                self.failures.borrow_mut().extend(failures);
+            }
+            self.node_done(track);
+        }
+    }
+
+    fn halted(&self, node: &NodeRun<'_, N, R, P>, touched: bool) {
+        let guarded = node.is_guarded();
+        self.needs_person(node.track, touched);
+        if guarded && let Some(within) = self.plan.policy.confirm_within {
+            let mut track = node.track.borrow_mut();
+            let node = track.plan.node.clone();
+            track.next = Some(format!(
+                "windlass status --nodes {node}  # its guard goes back {within} after the activation"
+            ));
+        }
+    }
+
+    fn needs_person(&self, track: &RefCell<Track>, touched: bool) {
+        let mut track = track.borrow_mut();
+        if touched {
+            track.state = NodeState::NeedsPerson;
+            let at = track.at();
+            track.next = Some(format!("windlass rollback --nodes {} --role {}", at.node, at.role));
+        } else {
+            track.state = NodeState::Untouched;
+        }
+    }
+
+    /// All at once, since the first alone cannot be ready; then all are confirmed, or none.
+    async fn forming(&self, groups: &[Group<'_>], kind: Kind) -> usize {
+        let switch = async |group: &Group<'_>, index: usize| {
+            for track in group {
+                let node = NodeRun { run: self, track, kind };
+                if let Err(failed) = node.switch().await {
+                    return (index, Err(failed));
+                }
+            }
+            (index, Ok(()))
+        };
+        let mut running: FuturesUnordered<_> =
+            groups.iter().enumerate().map(|(index, group)| switch(group, index)).collect();
+        let mut outcomes: Vec<Result<(), Failed>> = groups.iter().map(|_| Ok(())).collect();
+        while let Some((index, outcome)) = running.next().await {
+            outcomes[index] = outcome;
+        }
+        drop(running);
+        let failed =
+            outcomes.iter().filter(|one| fault(one).is_some_and(|one| one != Fault::Interrupted)).count();
+        let interrupted = outcomes.iter().any(|one| fault(one) == Some(Fault::Interrupted));
+        let broken = interrupted || self.exceeds(failed);
+        let first = outcomes.iter().find_map(|one| one.as_ref().err().cloned());
+        let mut ending: FuturesUnordered<_> = groups
+            .iter()
+            .zip(outcomes)
+            .map(async |(group, outcome)| match (outcome, &first) {
+                (Err(failed), _) => self.fail(group, kind, &failed).await,
+                (Ok(()), Some(first)) if broken => {
+                    // It is not this node's fault, and its release is not bad.
+                    let mut failed = first.clone();
+                    failed.error.fault = Fault::Interrupted;
+                    self.fail(group, kind, &failed).await;
+                }
+                (Ok(()), _) => {
+                    for track in group {
+                        let node = NodeRun { run: self, track, kind };
+                        match node.confirm().await {
+                            Ok(()) => self.node_done(track),
+                            Err(failed) => self.fail(group, kind, &failed).await,
+                        }
+                    }
+                }
+            })
+            .collect();
+        while ending.next().await.is_some() {}
+        failed
+    }
+
+    pub(super) fn node_done(&self, track: &RefCell<Track>) {
+        let result = track.borrow().result();
+        // What the node's own journal says is on its disk already.
+        let _ = self.recorder.record(Event::NodeDone { result }, false);
+    }
+}
+
+fn fault(outcome: &Result<(), Failed>) -> Option<Fault> {
+    outcome.as_ref().err().map(|failed| failed.error.fault)
+}
+
+fn groups<'t>(tracks: &[&'t RefCell<Track>]) -> Vec<Group<'t>> {
+    let mut groups: Vec<Group<'t>> = Vec::new();
+    for track in tracks {
+        let node = track.borrow().plan.node.clone();
+        match groups.iter_mut().find(|group| group[0].borrow().plan.node == node) {
+            Some(group) => group.push(track),
+            None => groups.push(vec![track]),
+        }
+    }
+    groups
+}
