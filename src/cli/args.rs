@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::cluster::ClusterArgs;
 use crate::model::{BundlePath, ByteSize};
 
 /// Vendor tarballs and conf become immutable bundles, moved node by node, with a way back.
@@ -69,6 +70,8 @@ pub enum Command {
     Verify(Verify),
     /// Remove old bundles and unused blobs from out/
     Gc(Gc),
+    /// Bring bundles to nodes and make them ready; nothing that runs is touched
+    Push(Push),
     /// Show all of the above on this machine, in a temporary folder
     Demo(Demo),
     /// The demo's service
@@ -192,6 +195,27 @@ pub struct Gc {
     /// Bundles to keep of each role, the newest first
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub keep: usize,
+}
+
+/// `windlass push`
+#[derive(Debug, Args)]
+pub struct Push {
+    /// Bundles, `role:version`, `role` or `sha256:...` [default: the newest of each role]
+    #[arg(value_name = "REF")]
+    pub references: Vec<String>,
+    /// Which cluster, and which part of it
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Nodes at a time
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = parallel)]
+    pub parallel: usize,
+}
+
+fn parallel(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..=512) => Ok(number),
+        _ => Err("a number from 1 to 512".to_owned()),
+    }
 }
 
 /// `windlass demo`

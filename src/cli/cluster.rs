@@ -13,16 +13,16 @@ use crate::transport::{Ask, Connector, SshOptions};
 
 /// Which cluster, and which part of it.
 #[derive(Clone, Debug, Args)]
-pub(in crate::cli) struct ClusterArgs {
+pub struct ClusterArgs {
     /// The cluster file [default: cluster.toml in the project's folder]
     #[arg(long, value_name = "FILE", env = "WINDLASS_CLUSTER", help_heading = "Nodes")]
-    pub(super) cluster: Option<Utf8PathBuf>,
+    pub cluster: Option<Utf8PathBuf>,
     /// Only these roles
     #[arg(long = "role", value_name = "ROLE", value_delimiter = ',', help_heading = "Nodes")]
-    pub(super) roles: Vec<Role>,
+    pub roles: Vec<Role>,
     /// Only these nodes, by name or address
     #[arg(long, value_name = "NODE", value_delimiter = ',', help_heading = "Nodes")]
-    pub(super) nodes: Vec<String>,
+    pub nodes: Vec<String>,
 }
 
 /// A cluster, read.

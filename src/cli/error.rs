@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io::Write as _;
 
 use serde_json::{Value, json};
 
@@ -9,6 +10,7 @@ use crate::build::BuildError;
 use crate::fs::IoError;
 use crate::inventory;
 use crate::model::{Cancelled, NameError, ReferenceError};
+use crate::push::{PushError, WantsError};
 use crate::recipe::{Diagnostics, LoadError, SetError};
 use crate::remote::RemoteError;
 use crate::store::StoreError;
@@ -96,6 +98,12 @@ impl Failure {
         json!({ "error": error })
     }
 
+    /// Tells it to a person, on stderr.
+    pub(super) fn tell(&self, colour: bool) {
+        // Where stderr cannot be written to, the exit code is all that is left.
+        let _ = writeln!(std::io::stderr(), "{}", self.text(colour));
+    }
+
     /// As a person reads it.
     pub(super) fn text(&self, colour: bool) -> String {
         if let Some(report) = &self.report {
@@ -177,6 +185,35 @@ impl From<RemoteError> for Failure {
         failure.causes = error.causes();
         failure.help = error.help();
         failure
+    }
+}
+
+impl From<&PushError> for Failure {
+    fn from(error: &PushError) -> Self {
+        let mut failure = Self::new(error.exit(), "push", error);
+        failure.kind = error.kind().into();
+        failure.causes = error.causes();
+        failure.help = error.help();
+        failure
+    }
+}
+
+impl From<PushError> for Failure {
+    fn from(error: PushError) -> Self {
+        match error {
+            PushError::Store(error) => error.into(),
+            PushError::Io(error) => error.into(),
+            other => Self::from(&other),
+        }
+    }
+}
+
+impl From<WantsError> for Failure {
+    fn from(error: WantsError) -> Self {
+        match error {
+            WantsError::Store(error) => error.into(),
+            other => Self::of(exit::FAILED, "bundle", &other, vec!["build the bundle again".to_owned()]),
+        }
     }
 }
 

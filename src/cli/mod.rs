@@ -14,6 +14,7 @@ mod lock;
 mod ls;
 mod node;
 mod node_text;
+mod push;
 mod rows;
 mod run;
 mod set;

@@ -11,7 +11,7 @@ use super::args::{Arguments, Command, Format};
 use super::context::Context;
 use super::error::{Failure, exit};
 use super::node;
-use super::{build, completions, demo, diff, gc, inspect, lock, ls, set, signals, unpack, verify};
+use super::{build, completions, demo, diff, gc, inspect, lock, ls, push, set, signals, unpack, verify};
 use crate::model::Cancel;
 
 /// Runs the command line and returns its exit code.
@@ -36,6 +36,7 @@ pub fn main() -> ExitCode {
         Command::Unpack(args) => unpack::run(&context, args),
         Command::Verify(args) => verify::run(&context, args),
         Command::Gc(args) => gc::run(&context, args),
+        Command::Push(args) => push::run(&context, args),
         Command::Demo(args) => demo::run(&context, args),
         Command::DemoService(args) => demo::serve(args),
         Command::Node(args) => node::run(&context, args),
@@ -65,7 +66,7 @@ fn report(context: &Context, failure: &Failure) {
     if context.common.format == Format::Json {
         let _ = writeln!(std::io::stdout(), "{}", failure.json());
     }
-    let _ = writeln!(std::io::stderr(), "{}", failure.text(context.colour_stderr()));
+    failure.tell(context.colour_stderr());
 }
 
 /// Help and version go to stdout with 0, wrong usage to stderr with 2.

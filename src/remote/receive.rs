@@ -13,6 +13,7 @@ use crate::model::NodeName;
 pub struct Receiving {
     node: NodeName,
     lines: Lines,
+    sent: u64,
 }
 
 /// A line, or the error that ends the stream.
@@ -25,19 +26,28 @@ enum Said {
 
 impl Receiving {
     pub(super) fn new(node: &NodeName, lines: Lines) -> Self {
-        Self { node: node.clone(), lines }
+        Self { node: node.clone(), lines, sent: 0 }
     }
 
     /// Sends bytes; over SSH without copying them. Fails with what the node said, if it said anything.
     pub async fn send(&mut self, bytes: Bytes) -> Result<(), RemoteError> {
+        let count = bytes.len() as u64;
         match self.lines.send(bytes).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.sent += count;
+                Ok(())
+            }
             // The node gave up in the middle; its last line says why.
             Err(()) => Err(match self.line().await {
                 Err(error) => error,
                 Ok(_) => self.lines.failure().await,
             }),
         }
+    }
+
+    /// Bytes that were sent so far.
+    pub fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// The node's next line.

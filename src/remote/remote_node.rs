@@ -15,7 +15,7 @@ use super::start::Place;
 use super::target::target;
 use crate::agent::{Call, Claim, Owner, Request};
 use crate::inventory::Node;
-use crate::model::NodeName;
+use crate::model::{Digest, NodeName};
 use crate::transport::{Connection, Connector};
 
 /// Processes that answer calls to a node at a time: a long one must not hold up the others, and sshd allows
@@ -32,6 +32,7 @@ struct State {
     root: Utf8PathBuf,
     agent: AgentBinary,
     connection: Connection,
+    bundles: Vec<Digest>,
     idle: Mutex<Vec<Lines>>,
     places: Semaphore,
     claim: Mutex<Claim>,
@@ -60,10 +61,11 @@ impl Remote {
         };
         let connection = connector.connect(&target(node)).await?;
         let place = Place { node: &node.name, connection: &connection, root: &node.root, agent: &agent };
-        let lines = place.start().await?;
+        let (lines, have) = place.start().await?;
         Ok(Self(Arc::new(State {
             node: node.name.clone(),
             root: node.root.clone(),
+            bundles: have.bundles,
             idle: Mutex::new(vec![lines]),
             places: Semaphore::new(CALLS),
             claim: Mutex::default(),
@@ -82,6 +84,11 @@ impl Remote {
     /// Its connection, for ports and other commands.
     pub fn connection(&self) -> &Connection {
         &self.0.connection
+    }
+
+    /// The bundles that it knew when it was connected to.
+    pub fn bundles(&self) -> &[Digest] {
+        &self.0.bundles
     }
 
     /// The lock's token, where it is held.

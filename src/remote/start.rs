@@ -43,7 +43,7 @@ pub(super) struct Place<'a> {
 
 /// What the script found.
 enum Found {
-    Running(Lines),
+    Running(Box<(Lines, Have)>),
     Absent,
     Wrong,
 }
@@ -69,20 +69,21 @@ impl Place<'_> {
     }
 
     /// Makes sure that the agent is there, and starts `node call`.
-    pub(super) async fn start(&self) -> Result<Lines, RemoteError> {
+    pub(super) async fn start(&self) -> Result<(Lines, Have), RemoteError> {
         if self.connection.is_local() {
             // It is the program that runs here: there is nothing to compare it with.
             let mut lines = self.exec(&self.command("call")).await?;
-            self.greet(&mut lines).await?;
-            return Ok(lines);
+            let _unread = lines.send(greeting()).await;
+            let have = self.greeted(&mut lines).await?;
+            return Ok((lines, have));
         }
         match self.attempt(true).await? {
-            Found::Running(lines) => return Ok(lines),
+            Found::Running(running) => return Ok(*running),
             Found::Absent | Found::Wrong => self.upload().await?,
         }
         // Without a program that hashes, what was just written is what was sent.
         match self.attempt(false).await? {
-            Found::Running(lines) => Ok(lines),
+            Found::Running(running) => Ok(*running),
             Found::Absent | Found::Wrong => Err(self.failed(StartFailure::Changed { path: self.path() })),
         }
     }
@@ -111,8 +112,8 @@ impl Place<'_> {
         };
         match said.split_once(' ').unwrap_or((&said, "")) {
             ("ok", _) => {
-                self.greeted(&mut lines).await?;
-                Ok(Found::Running(lines))
+                let have = self.greeted(&mut lines).await?;
+                Ok(Found::Running(Box::new((lines, have))))
             }
             ("absent", _) => Ok(Found::Absent),
             ("machine", node) => {
@@ -143,17 +144,11 @@ impl Place<'_> {
         )
     }
 
-    async fn greet(&self, lines: &mut Lines) -> Result<(), RemoteError> {
-        let _unread = lines.send(greeting()).await;
-        self.greeted(lines).await
-    }
-
     /// The agent's first answer proves that it runs.
-    async fn greeted(&self, lines: &mut Lines) -> Result<(), RemoteError> {
-        match lines.answer::<Have>().await {
-            Ok(_) => Ok(()),
+    async fn greeted(&self, lines: &mut Lines) -> Result<Have, RemoteError> {
+        match lines.answer().await {
             Err(RemoteError::Ended { how, said, .. }) => Err(self.does_not_run(how, said).await),
-            Err(error) => Err(error),
+            other => other,
         }
     }
 

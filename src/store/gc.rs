@@ -122,6 +122,16 @@ impl Store {
         for entry in layers.read_dir_utf8().at("read", &layers)? {
             paths.extend(files(entry.at("read", &layers)?.path())?);
         }
+        let patches = self.patches();
+        if patches.is_dir() {
+            for (path, size) in files(&patches)? {
+                let named = path.file_name().and_then(|name| name.split_once('-'));
+                let known = |hex: &str| Digest::from_hex(hex).is_ok_and(|digest| used.contains(&digest));
+                if !named.is_some_and(|(old, new)| known(old) && known(new)) {
+                    plan.items.push(Garbage::Cache { path, size });
+                }
+            }
+        }
         for (path, size) in paths {
             let read = if is_leftover(&path) { None } else { std::fs::read(&path).ok() };
             let named = read.and_then(|bytes| serde_json::from_slice::<Named>(&bytes).ok());

@@ -83,6 +83,11 @@ impl Store {
         self.root.join("cache")
     }
 
+    /// Where patches between two bundles are kept.
+    pub fn patches(&self) -> Utf8PathBuf {
+        self.cache().join("patches")
+    }
+
     /// Where blobs are.
     pub fn blobs(&self) -> Utf8PathBuf {
         self.root.join("blobs/sha256")

@@ -6,6 +6,7 @@
 //!   blobs/sha256/<64 hex>       manifests, configs, layers
 //!   cache/artifacts.json        digests of artifacts by path, size, times and inode
 //!   cache/layers/<options>/<artifact>.json   the layer that an artifact makes with these options
+//!   cache/patches/<old>-<new>   what turns files of one bundle into those of another (`push`)
 //!   cache/bundles/<inputs>.json the manifest that these layers and this record make
 //! ```
 //!

@@ -6,4 +6,6 @@
 mod sshd;
 
 mod agent_program;
+mod bundles;
 mod lab;
+mod project;

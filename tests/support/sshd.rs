@@ -115,10 +115,12 @@ pub(crate) fn keygen(arguments: &[&str], file: &Path) {
 
 fn launch(dir: &Path, port: u16, config: &str) -> Child {
     let at = dir.display();
-    // The first value wins, so the caller's lines come first.
+    // The first value wins, so the caller's lines come first. A home of its own keeps the start-up files of
+    // whoever runs the tests out of them: they take their time, and killed half way they leave locks behind.
     let text = format!(
         "{config}\nPort {port}\nListenAddress 127.0.0.1\nHostKey {at}/host_ed25519\nHostKey {at}/host_ecdsa\n\
          PidFile none\nAuthorizedKeysFile {at}/authorized_keys\nStrictModes no\nUsePAM no\n\
+         SetEnv HOME={at}\n\
          PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nUseDNS no\n\
          MaxStartups 100\n"
     );
