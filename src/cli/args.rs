@@ -6,7 +6,7 @@ use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::cluster::ClusterArgs;
-use crate::model::{BundlePath, ByteSize};
+use crate::model::{BundlePath, ByteSize, Version};
 
 /// Vendor tarballs and conf become immutable bundles, moved node by node, with a way back.
 ///
@@ -68,7 +68,25 @@ pub enum Command {
     Unpack(Unpack),
     /// Hash bundles in out/ again and name what is wrong
     Verify(Verify),
-    /// Remove old bundles and unused blobs from out/
+    /// Show what a promotion would do, and change nothing
+    Plan(Plan),
+    /// Bring nodes to bundles, wave by wave, and back if a gate does not hold
+    Promote(Promote),
+    /// Bring nodes back to their prior release
+    Rollback(Rollback),
+    /// Go on with the last rollout
+    Resume(Resume),
+    /// Start services anew, wave by wave
+    Restart(Restart),
+    /// Show what runs on nodes
+    Status(Status),
+    /// Show past rollouts, or the nodes' journals
+    History(History),
+    /// Start, stop, restart or look at services, without waves and gates
+    Service(Service),
+    /// Hash the releases on nodes again and name what changed
+    Drift(Drift),
+    /// Remove old bundles and unused blobs from out/, or old releases from nodes
     Gc(Gc),
     /// Bring bundles to nodes and make them ready; nothing that runs is touched
     Push(Push),
@@ -192,9 +210,131 @@ pub struct Gc {
     /// Only say what would go
     #[arg(long)]
     pub dry_run: bool,
-    /// Bundles to keep of each role, the newest first
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    pub keep: usize,
+    /// Bundles to keep of each role, the newest first; on nodes, good releases [default: 3; on nodes,
+    /// `keep` of cluster.toml]
+    #[arg(long, value_name = "N")]
+    pub keep: Option<usize>,
+    /// Collect on nodes, not in out/
+    #[arg(long)]
+    pub on_nodes: bool,
+    /// Which nodes, with --on-nodes.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// `windlass plan`
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// Bundles: `role:version`, `role` or `sha256:...` [default: the newest of each role]
+    #[arg(value_name = "REF")]
+    pub references: Vec<String>,
+    /// Save the plan, for `windlass promote FILE.json`
+    #[arg(long, value_name = "FILE.json")]
+    pub save: Option<Utf8PathBuf>,
+    /// Take releases that were marked bad
+    #[arg(long)]
+    pub force: bool,
+    /// Which nodes.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// `windlass promote`
+#[derive(Debug, Args)]
+pub struct Promote {
+    /// A plan that was saved (FILE.json), or bundles [default: the newest of each role]
+    #[arg(value_name = "PLAN|REF")]
+    pub references: Vec<String>,
+    /// Take releases that were marked bad
+    #[arg(long)]
+    pub force: bool,
+    /// Nodes that are pushed to at a time
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub parallel: usize,
+    /// Which nodes.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// `windlass rollback`
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// The version to go back to; it must still be on the nodes [default: each node's prior release]
+    #[arg(long, value_name = "VERSION")]
+    pub to: Option<Version>,
+    /// All nodes at once, without waves and gates
+    #[arg(long)]
+    pub now: bool,
+    /// Which nodes.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// `windlass resume`
+#[derive(Debug, Args)]
+pub struct Resume {
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// `windlass restart`
+#[derive(Debug, Args)]
+pub struct Restart {
+    /// Which nodes.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// `windlass status`
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Which nodes.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// `windlass history`
+#[derive(Debug, Args)]
+pub struct History {
+    /// One rollout, event by event
+    #[arg(value_name = "ROLLOUT")]
+    pub rollout: Option<String>,
+    /// What the nodes' own journals say
+    #[arg(long, conflicts_with = "rollout")]
+    pub on_nodes: bool,
+    /// Which nodes, with --on-nodes.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// `windlass service`
+#[derive(Debug, Args)]
+pub struct Service {
+    /// What to do.
+    #[command(subcommand)]
+    pub what: ServiceWhat,
+}
+
+/// What to do with services.
+#[derive(Debug, Subcommand)]
+pub enum ServiceWhat {
+    /// Start them from the current releases
+    Start(ClusterArgs),
+    /// Stop them
+    Stop(ClusterArgs),
+    /// Stop and start them, all at once; `windlass restart` goes wave by wave
+    Restart(ClusterArgs),
+    /// Say whether they run
+    Status(ClusterArgs),
+}
+
+/// `windlass drift`
+#[derive(Debug, Args)]
+pub struct Drift {
+    /// Which nodes.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
 }
 
 /// `windlass push`

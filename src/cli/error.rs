@@ -10,9 +10,11 @@ use crate::build::BuildError;
 use crate::fs::IoError;
 use crate::inventory;
 use crate::model::{Cancelled, NameError, ReferenceError};
+use crate::nodes::TargetError;
 use crate::push::{PushError, WantsError};
 use crate::recipe::{Diagnostics, LoadError, SetError};
 use crate::remote::RemoteError;
+use crate::rollout::JournalError;
 use crate::store::StoreError;
 
 /// Exit codes, as the README lists them.
@@ -23,6 +25,12 @@ pub(super) mod exit {
     pub(in crate::cli) const FAILED: u8 = 1;
     /// Usage, or an invalid recipe, conf, artifact or reference.
     pub(in crate::cli) const INVALID: u8 = 2;
+    /// The rollout failed, and what failed is back on its prior release.
+    pub(in crate::cli) const ROLLED_BACK: u8 = 3;
+    /// The rollout failed, and a node needs a person.
+    pub(in crate::cli) const NEEDS_PERSON: u8 = 4;
+    /// Another rollout holds a node's lock.
+    pub(in crate::cli) const LOCKED: u8 = 5;
     /// Interrupted.
     pub(in crate::cli) const INTERRUPTED: u8 = 130;
 }
@@ -188,6 +196,15 @@ impl From<RemoteError> for Failure {
     }
 }
 
+impl From<TargetError> for Failure {
+    fn from(error: TargetError) -> Self {
+        match error {
+            TargetError::Store(error) | TargetError::Wants(WantsError::Store(error)) => error.into(),
+            other => Self::of(exit::FAILED, "bundle", &other, Vec::new()),
+        }
+    }
+}
+
 impl From<&PushError> for Failure {
     fn from(error: &PushError) -> Self {
         let mut failure = Self::new(error.exit(), "push", error);
@@ -204,6 +221,16 @@ impl From<PushError> for Failure {
             PushError::Store(error) => error.into(),
             PushError::Io(error) => error.into(),
             other => Self::from(&other),
+        }
+    }
+}
+
+impl From<JournalError> for Failure {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Io(error) => error.into(),
+            JournalError::Absent { .. } => Self::of(exit::INVALID, "rollout", &error, error.help()),
+            other => Self::of(exit::FAILED, "rollout", &other, other.help()),
         }
     }
 }

@@ -11,14 +11,18 @@ use crate::store::Garbage;
 
 /// Removes old bundles and what nothing refers to.
 pub(super) fn run(context: &Context, args: &Gc) -> Result<u8, Failure> {
-    if args.keep == 0 {
+    let keep = args.keep.unwrap_or(3);
+    if keep == 0 {
         return Err(Failure::new(
             exit::INVALID,
             "usage",
             "--keep 0 would remove every bundle; keep at least 1",
         ));
     }
-    let plan = context.store()?.gc(args.keep, args.dry_run)?;
+    if args.on_nodes {
+        return super::gc_nodes::run(context, args);
+    }
+    let plan = context.store()?.gc(keep, args.dry_run)?;
     context.result(
         || {
             json!({

@@ -11,7 +11,8 @@ use super::args::{Arguments, Command, Format};
 use super::context::Context;
 use super::error::{Failure, exit};
 use super::node;
-use super::{build, completions, demo, diff, gc, inspect, lock, ls, push, set, signals, unpack, verify};
+use super::{build, completions, demo, diff, drift, gc, history, inspect, lock, ls, plan, promote, push};
+use super::{restart, resume, rollback, service, set, signals, status, unpack, verify};
 use crate::model::Cancel;
 
 /// Runs the command line and returns its exit code.
@@ -35,6 +36,15 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => diff::run(&context, args),
         Command::Unpack(args) => unpack::run(&context, args),
         Command::Verify(args) => verify::run(&context, args),
+        Command::Plan(args) => plan::run(&context, args),
+        Command::Promote(args) => promote::run(&context, args),
+        Command::Rollback(args) => rollback::run(&context, args),
+        Command::Resume(args) => resume::run(&context, args),
+        Command::Restart(args) => restart::run(&context, args),
+        Command::Status(args) => status::run(&context, args),
+        Command::History(args) => history::run(&context, args),
+        Command::Service(args) => service::run(&context, args),
+        Command::Drift(args) => drift::run(&context, args),
         Command::Gc(args) => gc::run(&context, args),
         Command::Push(args) => push::run(&context, args),
         Command::Demo(args) => demo::run(&context, args),
@@ -57,6 +67,11 @@ fn has_own_signals(command: &Command) -> bool {
     match command {
         Command::Node(args) => args.is_detached() || args.answers_lines(),
         Command::DemoService(_) => true,
+        Command::Plan(_)
+        | Command::Promote(_)
+        | Command::Rollback(_)
+        | Command::Resume(_)
+        | Command::Restart(_) => true,
         _ => false,
     }
 }

@@ -5,6 +5,7 @@ use signal_hook::iterator::Signals;
 
 use super::error::exit;
 use crate::model::Cancel;
+use crate::rollout::{Interrupt, Interrupter};
 
 /// Watches from a thread of its own, which ends with the process.
 pub(super) fn watch(cancel: &Cancel) {
@@ -17,6 +18,21 @@ pub(super) fn watch(cancel: &Cancel) {
                 std::process::exit(i32::from(exit::INTERRUPTED));
             }
             cancel.set();
+        }
+    });
+}
+
+/// The same for a rollout: the first finishes or undoes the node at hand, the second stops now, the third ends
+/// the process whatever it does.
+pub(super) fn watch_rollout(interrupter: Interrupter) {
+    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
+    std::thread::spawn(move || {
+        let mut level = Interrupt::No;
+        for _ in signals.forever() {
+            if level == Interrupt::Now {
+                std::process::exit(i32::from(exit::INTERRUPTED));
+            }
+            level = interrupter.raise();
         }
     });
 }

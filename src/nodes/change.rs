@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::bundle::{Node, Tree};
+use crate::bundle::{Node, RECORD_PATH, Tree};
 use crate::model::Digest;
 use crate::rollout::Change;
 use crate::store::LayerReader;
@@ -40,17 +40,22 @@ impl Contents {
         Self(paths.collect())
     }
 
+    /// Those that are not windlass's own.
+    fn shown(&self) -> impl Iterator<Item = (&String, &Content)> {
+        self.0.iter().filter(|(path, _)| path.as_str() != RECORD_PATH)
+    }
+
     /// What changes from `from` to this, on a node that has the contents of `known`.
     pub(super) fn change(&self, from: &Self, known: &[&Self]) -> Change {
         let mut change = Change::default();
-        for (path, content) in &self.0 {
+        for (path, content) in self.shown() {
             match from.0.get(path) {
                 None => change.files_added += 1,
                 Some(old) if !old.is(content) => change.files_changed += 1,
                 Some(_) => {}
             }
         }
-        change.files_removed = from.0.keys().filter(|path| !self.0.contains_key(*path)).count() as u64;
+        change.files_removed = from.shown().filter(|(path, _)| !self.0.contains_key(*path)).count() as u64;
         let there: std::collections::BTreeSet<Digest> =
             known.iter().flat_map(|known| known.0.values().filter_map(Content::digest)).collect();
         let mut wanted: BTreeMap<Digest, u64> = BTreeMap::new();

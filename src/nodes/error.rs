@@ -2,6 +2,7 @@
 
 use crate::agent::ErrorLine;
 use crate::model::NodeName;
+use crate::push::PushError;
 use crate::remote::RemoteError;
 use crate::rollout::{Fault, NodeError};
 
@@ -26,4 +27,12 @@ pub fn node_error(error: &RemoteError) -> NodeError {
 
 pub(super) fn not_connected(node: &NodeName) -> NodeError {
     NodeError::new(Fault::Lost, "unreachable", format!("{node} is not connected"))
+}
+pub(super) fn push_error(error: &PushError) -> NodeError {
+    if let PushError::Remote(error) = error {
+        return node_error(error);
+    }
+    let (kind, message) = (error.kind().to_owned(), error.to_string());
+    let (causes, help) = (error.causes(), error.help());
+    NodeError { fault: Fault::Refused, line: ErrorLine { kind, message, causes, help, owner: None } }
 }

@@ -17,6 +17,7 @@ mod error;
 mod fleet;
 mod gate;
 mod ports;
+mod stage;
 mod survey;
 mod target;
 
@@ -24,5 +25,6 @@ pub use error::node_error;
 pub use fleet::{Fleet, Member};
 pub use gate::probe;
 pub use ports::{Live, NoStager, Stager};
-pub use survey::{Problem, Seen, Survey, Surveyor, has_run, healthy, statuses};
+pub use stage::PushStager;
+pub use survey::{Problem, Seen, Survey, Surveyor, healthy, statuses};
 pub use target::{Target, TargetError};

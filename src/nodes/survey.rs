@@ -15,11 +15,11 @@ use super::fleet::{Fleet, Member};
 use super::gate::probe;
 use super::target::Target;
 use crate::agent::supervise::ProcessState;
-use crate::agent::{NodeStatus, Preview, PreviewRequest, Request, RoleStatus};
+use crate::agent::{BadStatus, NodeStatus, Preview, PreviewRequest, Request, RoleStatus};
 use crate::inventory::Cluster;
 use crate::model::{Digest, NodeName, Reference, Role, Version};
-use crate::remote::{Secrets, context};
-use crate::rollout::{At, Candidate, Change, Fault, Goal, Held, NodeError};
+use crate::remote::{Secrets, context, has_run};
+use crate::rollout::{At, Candidate, Change, Fault, Goal, Held, NodeError, Plan};
 use crate::store::Store;
 
 /// Where a node is, or why it does not say.
@@ -64,11 +64,6 @@ pub async fn statuses(fleet: &Fleet) -> Seen {
         seen.insert(node.clone(), Err(node_error(error)));
     }
     seen
-}
-
-/// Whether a node runs the role, or has run it.
-pub fn has_run(status: &NodeStatus, role: &Role) -> bool {
-    status.roles.iter().any(|one| one.role == *role && one.release.is_some())
 }
 
 /// Whether what is current runs, is confirmed, and nothing is known against it.
@@ -214,16 +209,20 @@ impl Surveyor<'_> {
         known: &mut Known<'_>,
     ) -> Result<Candidate, NodeError> {
         let status = self.role(&at.node, &at.role)?;
-        let bad =
-            preview.staged.as_ref().and_then(|staged| status?.bad.iter().find(|bad| bad.release == *staged));
+        let digest = target.bundle.tagged.digest;
+        let of_bundle = |bad: &&BadStatus| {
+            let mut staged = status.iter().flat_map(|status| &status.staged);
+            staged.any(|one| one.release == bad.release && one.digest == digest)
+        };
+        // Going back marks what is left; that is no reason to refuse what is current.
+        let bad = status.filter(|_| !preview.same).and_then(|status| status.bad.iter().rev().find(of_bundle));
         if let Some(bad) = bad.filter(|_| !allow_bad) {
             let message =
                 format!("{} of {} on {} was marked bad: {}", bad.release, at.role, at.node, bad.why);
             let mut error = NodeError::new(Fault::Refused, "bad-release", message);
-            error
-                .line
-                .help
-                .push("build another version, or take this one all the same with --force".to_owned());
+            error.line.help.push(
+                "build another version; or --force, if something else was wrong and is put right".to_owned(),
+            );
             return Err(error);
         }
         let from = status.and_then(|status| status.release.clone());
@@ -240,7 +239,7 @@ impl Surveyor<'_> {
             role: at.role.clone(),
             zone: self.zone(&at.node),
             from,
-            goal: Goal::Bundle(target.bundle.tagged.digest),
+            goal: Goal::Bundle(digest),
             to: Some(target.bundle.tagged.version.clone()),
             on_target: preview.same,
             healthy: status.is_some_and(healthy) && self.ready.contains(at),
@@ -309,6 +308,38 @@ impl Surveyor<'_> {
         if to.is_none() {
             for (role, versions) in priors.into_iter().filter(|(_, versions)| versions.len() > 1) {
                 survey.problems.extend(self.mixed(role, &versions));
+            }
+        }
+        survey
+    }
+
+    /// Candidates for what a plan that goes back had fixed.
+    pub fn go_to(&self, plan: &Plan) -> Survey {
+        let mut survey = Survey::default();
+        for one in plan.nodes() {
+            let at = At { node: one.node.clone(), role: one.role.clone() };
+            match self.role(&one.node, &one.role) {
+                Err(error) => {
+                    let (node, role) = (at.node, Some(at.role));
+                    survey.problems.push(Problem { node, role, error });
+                }
+                Ok(status) => {
+                    let from = status.and_then(|status| status.release.clone());
+                    survey.candidates.push(Candidate {
+                        on_target: one.goal == from.clone().map_or(Goal::Nothing, Goal::Release),
+                        healthy: status.is_some_and(healthy) && self.ready.contains(&at),
+                        node: at.node,
+                        role: at.role,
+                        zone: one.zone.clone(),
+                        from,
+                        goal: one.goal.clone(),
+                        to: one.to.clone(),
+                        service: one.service,
+                        drains: false,
+                        change: Change::default(),
+                        point_of_no_return: false,
+                    });
+                }
             }
         }
         survey

@@ -354,9 +354,7 @@ impl<'a, N: Nodes, R: Recorder, P: Person> Run<'a, N, R, P> {
         let failures: Vec<Failed> = self.failures.borrow().clone();
         let is = |state: NodeState| nodes.iter().any(|node| node.state == state);
         let interrupted = self.interrupted.is_set() || self.paused.get();
-        let outcome = if is(NodeState::NeedsPerson) {
-            Outcome::NeedsPerson
-        } else if is(NodeState::Guarded) && !interrupted {
+        let outcome = if is(NodeState::NeedsPerson) || (is(NodeState::Guarded) && !interrupted) {
             Outcome::NeedsPerson
         } else if interrupted && !nodes.iter().all(|node| node.state == NodeState::Done) {
             Outcome::Interrupted

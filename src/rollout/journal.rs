@@ -6,11 +6,12 @@
 //! * What announces an effect is on the disk before the effect; the rest may be lost with a power cut.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
 
-use super::event::{Event, Line, Outcome};
+use super::event::{At, Event, Line, NodeState, Outcome};
 use super::plan::{PLAN_FORMAT, Plan};
 use crate::fs::{AppendLog, IoError, IoResultExt as _, replace, sync_dir};
 use crate::model::Timestamp;
@@ -90,6 +91,17 @@ impl Past {
     }
 }
 
+impl Past {
+    /// What reached its target.
+    pub fn done(&self) -> BTreeSet<At> {
+        let done = |line: &Line| match &line.event {
+            Event::NodeDone { result } if result.state == NodeState::Done => Some(result.at.clone()),
+            _ => None,
+        };
+        self.lines.iter().filter_map(done).collect()
+    }
+}
+
 impl Rollouts {
     /// Those below `out`.
     pub fn new(out: &Utf8Path) -> Self {
@@ -145,7 +157,7 @@ impl Rollouts {
 /// A rollout's id: its moment, and some letters that tell apart two of the same moment.
 fn new_id() -> String {
     let now = Timestamp::now();
-    let digits: String = now.as_str().chars().filter(char::is_ascii_digit).take(14).collect();
+    let digits: String = now.as_str().chars().filter(char::is_ascii_digit).take(17).collect();
     let mut bytes = [0u8; 3];
     // Without randomness the process's number has to do.
     if rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).is_err() {

@@ -93,21 +93,18 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
         let first = step.touches() && !self.track.borrow().is_touched();
         let durable = first || step == StepKind::Confirm;
         let started = Event::StepStarted { at: self.at(), step, then };
-        let outcome = match self.run.recorder.record(started, durable) {
-            Err(error) => Err(NodeError::from(error)),
-            Ok(()) => {
-                if step.touches() {
-                    self.track.borrow_mut().begun.push(step);
-                }
-                if matches!(step, StepKind::Ready | StepKind::Settle) {
-                    // Gates have limits of their own, and say what did not hold.
-                    self.perform(step).await
-                } else {
-                    match timeout(within.0, self.perform(step)).await {
-                        Ok(outcome) => outcome,
-                        Err(_) => Err(slow(step, within)),
-                    }
-                }
+        let outcome = if let Err(error) = self.run.recorder.record(started, durable) {
+            Err(NodeError::from(error))
+        } else {
+            if step.touches() {
+                self.track.borrow_mut().begun.push(step);
+            }
+            if matches!(step, StepKind::Ready | StepKind::Settle) {
+                // Gates have limits of their own, and say what did not hold.
+                self.perform(step).await
+            } else {
+                let done = timeout(within.0, self.perform(step)).await;
+                done.unwrap_or_else(|_| Err(slow(step, within)))
             }
         };
         let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -23,12 +23,11 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
             Ok(()) => self.lock(&all).await,
             Err(failures) => Err(failures),
         };
-        match begun {
-            Err(failures) => self.failures.borrow_mut().extend(failures),
-            Ok(()) => {
-                let mut going: FuturesUnordered<_> = all.iter().map(|track| self.now(track)).collect();
-                while going.next().await.is_some() {}
-            }
+        if let Err(failures) = begun {
+            self.failures.borrow_mut().extend(failures);
+        } else {
+            let mut going: FuturesUnordered<_> = all.iter().map(|track| self.now(track)).collect();
+            while going.next().await.is_some() {}
         }
         self.finish(&all, false).await
     }

@@ -17,6 +17,7 @@ use crate::model::{NodeName, Role, Span, Timestamp, Version};
 
 /// One role on one node, as it was found, and what shall become of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an answer to a question of its own")]
 pub struct Candidate {
     /// The node.
     pub node: NodeName,

@@ -114,35 +114,37 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
             for track in group {
                 let node = NodeRun { run: self, track, kind };
                 if let Err(failed) = node.switch().await {
-                    return (index, Err(failed));
+                    return (index, Some(failed));
                 }
             }
-            (index, Ok(()))
+            (index, None)
         };
         let mut running: FuturesUnordered<_> =
             groups.iter().enumerate().map(|(index, group)| switch(group, index)).collect();
-        let mut outcomes: Vec<Result<(), Failed>> = groups.iter().map(|_| Ok(())).collect();
+        let mut outcomes: Vec<Option<Failed>> = groups.iter().map(|_| None).collect();
         while let Some((index, outcome)) = running.next().await {
             outcomes[index] = outcome;
         }
         drop(running);
-        let failed =
-            outcomes.iter().filter(|one| fault(one).is_some_and(|one| one != Fault::Interrupted)).count();
-        let interrupted = outcomes.iter().any(|one| fault(one) == Some(Fault::Interrupted));
+        let failed = outcomes
+            .iter()
+            .filter(|one| fault(one.as_ref()).is_some_and(|one| one != Fault::Interrupted))
+            .count();
+        let interrupted = outcomes.iter().any(|one| fault(one.as_ref()) == Some(Fault::Interrupted));
         let broken = interrupted || self.exceeds(failed);
-        let first = outcomes.iter().find_map(|one| one.as_ref().err().cloned());
+        let first = outcomes.iter().flatten().next().cloned();
         let mut ending: FuturesUnordered<_> = groups
             .iter()
             .zip(outcomes)
             .map(async |(group, outcome)| match (outcome, &first) {
-                (Err(failed), _) => self.fail(group, kind, &failed).await,
-                (Ok(()), Some(first)) if broken => {
+                (Some(failed), _) => self.fail(group, kind, &failed).await,
+                (None, Some(first)) if broken => {
                     // It is not this node's fault, and its release is not bad.
                     let mut failed = first.clone();
                     failed.error.fault = Fault::Interrupted;
                     self.fail(group, kind, &failed).await;
                 }
-                (Ok(()), _) => {
+                (None, _) => {
                     for track in group {
                         let node = NodeRun { run: self, track, kind };
                         match node.confirm().await {
@@ -164,8 +166,8 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
     }
 }
 
-fn fault(outcome: &Result<(), Failed>) -> Option<Fault> {
-    outcome.as_ref().err().map(|failed| failed.error.fault)
+fn fault(outcome: Option<&Failed>) -> Option<Fault> {
+    outcome.map(|failed| failed.error.fault)
 }
 
 fn groups<'t>(tracks: &[&'t RefCell<Track>]) -> Vec<Group<'t>> {

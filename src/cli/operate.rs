@@ -1,0 +1,354 @@
+//! What `plan`, `promote`, `rollback`, `restart` and `resume` share: connecting, planning, running, telling.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::IsTerminal as _;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::cluster::{ClusterArgs, Loaded, claim};
+use super::context::Context;
+use super::error::{Failure, exit};
+use crate::agent::Preview;
+use crate::inventory::Node;
+use crate::model::{Cancelled, NodeName, Reference, Role, Timestamp, Version};
+use crate::nodes::{Fleet, Problem, Seen, Survey, Surveyor, Target, statuses};
+use crate::rollout::{At, Goal, Interrupt, Interrupted, Kind, Past, Plan, Rollouts, Scope, interrupt, plan};
+use crate::store::Store;
+
+/// What an operator wants.
+#[derive(Clone, Debug)]
+pub(super) enum Wish {
+    /// These bundles, or the newest of each role.
+    Promote { references: Vec<String>, force: bool },
+    /// What was planned and saved.
+    Saved(Box<Plan>),
+    /// Back to that version, or to each node's prior release.
+    Rollback { to: Option<Version>, now: bool },
+    /// What is current, started anew.
+    Restart,
+    /// What the last rollout left.
+    Resume(Box<Past>),
+}
+
+/// The nodes, connected, and where they are.
+pub(super) struct Session {
+    pub(super) loaded: Loaded,
+    pub(super) fleet: Fleet,
+    pub(super) seen: Seen,
+}
+
+/// What is going to be done.
+pub(super) struct Prepared {
+    pub(super) plan: Plan,
+    pub(super) targets: BTreeMap<Role, Target>,
+    pub(super) forming: BTreeSet<Role>,
+    pub(super) previews: BTreeMap<At, Preview>,
+}
+
+/// A runtime for what speaks to nodes.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(exit::FAILED, "io", "could not start threads").cause(error.to_string()))
+}
+
+/// The store, which is where rollouts are written down too.
+pub(super) fn out(context: &Context) -> Result<Utf8PathBuf, Failure> {
+    Ok(context.folder()?.join("out"))
+}
+
+/// Runs `work` unless a person asks to stop before it is done: nothing was changed then.
+pub(super) async fn before_anything<T>(
+    interrupted: &Interrupted,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        done = work => done,
+        () = interrupted.reached(Interrupt::Soon) => Err(Cancelled.into()),
+    }
+}
+
+/// Both ends of a person's wish to stop, listening to signals.
+pub(super) fn signals() -> Interrupted {
+    let (interrupter, interrupted) = interrupt();
+    super::signals::watch_rollout(interrupter);
+    interrupted
+}
+
+/// Which roles of which nodes are meant.
+pub(super) type Wanted = Vec<(NodeName, Vec<Role>)>;
+
+impl Session {
+    /// Connects to every node that has one of the roles in `wanted`.
+    pub(super) async fn open(loaded: Loaded, wanted: &Wanted) -> Self {
+        let roles: BTreeSet<&Role> = wanted.iter().flat_map(|(_, roles)| roles).collect();
+        let needed = |node: &&Node| {
+            node.roles.iter().any(|role| roles.contains(role))
+                || wanted.iter().any(|(name, _)| *name == node.name)
+        };
+        let nodes: Vec<Node> = loaded.cluster.nodes.iter().filter(needed).cloned().collect();
+        let fleet = Fleet::connect(&loaded.connector, &loaded.agent, &nodes, &claim(None)).await;
+        let seen = statuses(&fleet).await;
+        Self { loaded, fleet, seen }
+    }
+
+    fn surveyor(&self, wanted: Wanted) -> Surveyor<'_> {
+        Surveyor {
+            cluster: &self.loaded.cluster,
+            fleet: &self.fleet,
+            seen: &self.seen,
+            wanted,
+            ready: BTreeSet::new(),
+        }
+    }
+}
+
+/// The nodes and roles that a wish is about.
+pub(super) fn wanted(args: &ClusterArgs, loaded: &Loaded, wish: &Wish) -> Result<Wanted, Failure> {
+    let selected = args.select(&loaded.cluster)?;
+    let all: Wanted = selected
+        .into_iter()
+        .map(|one| (one.node.name.clone(), one.roles.into_iter().cloned().collect()))
+        .collect();
+    Ok(match wish {
+        Wish::Promote { .. } | Wish::Rollback { .. } | Wish::Restart => all,
+        Wish::Saved(plan) => of_plan(plan),
+        Wish::Resume(past) => of_plan(&past.plan),
+    })
+}
+
+fn of_plan(plan: &Plan) -> Wanted {
+    let mut wanted: BTreeMap<NodeName, Vec<Role>> = BTreeMap::new();
+    for one in plan.nodes() {
+        wanted.entry(one.node.clone()).or_default().push(one.role.clone());
+    }
+    wanted.into_iter().collect()
+}
+
+/// Looks at the nodes and makes the plan.
+pub(super) async fn prepare(
+    context: &Context,
+    session: &Session,
+    wanted: Wanted,
+    wish: &Wish,
+) -> Result<Prepared, Failure> {
+    match wish {
+        Wish::Promote { references, force } => {
+            let store = context.store()?;
+            let targets = targets(context, &store, references, &wanted)?;
+            promote(session, wanted, &store, targets, *force).await
+        }
+        Wish::Saved(plan) => saved(context, session, &wanted, plan),
+        Wish::Rollback { to, now } => {
+            let mut surveyor = session.surveyor(wanted);
+            if !now {
+                surveyor.look().await;
+            }
+            let survey = surveyor.rollback(to.as_ref());
+            made(session, &surveyor, Kind::Rollback, survey, BTreeMap::new())
+        }
+        Wish::Restart => {
+            let mut surveyor = session.surveyor(wanted);
+            surveyor.look().await;
+            let survey = surveyor.restart();
+            made(session, &surveyor, Kind::Restart, survey, BTreeMap::new())
+        }
+        Wish::Resume(past) => resume(context, session, wanted, past).await,
+    }
+}
+
+async fn promote(
+    session: &Session,
+    wanted: Wanted,
+    store: &Store,
+    targets: BTreeMap<Role, Target>,
+    force: bool,
+) -> Result<Prepared, Failure> {
+    let mut surveyor = session.surveyor(wanted);
+    surveyor.look().await;
+    let survey = surveyor.promote(store, &session.loaded.secrets, &targets, force).await;
+    let mut prepared = made(session, &surveyor, Kind::Promote, survey, targets)?;
+    prepared.plan.policy.allow_bad = force;
+    Ok(prepared)
+}
+
+fn made(
+    session: &Session,
+    surveyor: &Surveyor<'_>,
+    kind: Kind,
+    survey: Survey,
+    targets: BTreeMap<Role, Target>,
+) -> Result<Prepared, Failure> {
+    if !survey.problems.is_empty() {
+        return Err(problems(&survey.problems));
+    }
+    let cluster = &session.loaded.cluster;
+    let scope = Scope {
+        kind,
+        cluster: &cluster.name,
+        rollout: &cluster.rollout,
+        totals: surveyor.totals(),
+        forming: survey.forming.clone(),
+        time: Timestamp::now(),
+    };
+    let plan = plan(&scope, survey.candidates);
+    Ok(Prepared { plan, targets, forming: survey.forming, previews: survey.previews })
+}
+
+/// The bundles that are meant: those that are named, or the newest of each role.
+fn targets(
+    context: &Context,
+    store: &Store,
+    references: &[String],
+    wanted: &Wanted,
+) -> Result<BTreeMap<Role, Target>, Failure> {
+    let roles: BTreeSet<&Role> = wanted.iter().flat_map(|(_, roles)| roles).collect();
+    let mut targets = BTreeMap::new();
+    if references.is_empty() {
+        let index = store.index()?;
+        let built: BTreeSet<Role> = index.bundles().map(|tagged| tagged.role).collect();
+        for role in roles {
+            if built.contains(role) {
+                let target = Target::read(store, &Reference::Newest(role.clone()))?;
+                targets.insert(role.clone(), target);
+            } else {
+                context.remark(&format!("{role} is left out: out/ has no bundle of it"));
+            }
+        }
+        if targets.is_empty() {
+            let failure =
+                Failure::new(exit::FAILED, "store", "out/ has no bundle of any role of these nodes");
+            return Err(failure.help("build some: `windlass build`"));
+        }
+        return Ok(targets);
+    }
+    for text in references {
+        let target = Target::read(store, &text.parse()?)?;
+        let role = target.role().clone();
+        if !roles.contains(&role) {
+            let message = format!("{text}: no node that is meant runs role `{role}`");
+            return Err(Failure::new(exit::INVALID, "usage", message));
+        }
+        if targets.insert(role.clone(), target).is_some() {
+            let message = format!("two bundles of role `{role}` are named");
+            return Err(Failure::new(exit::INVALID, "usage", message));
+        }
+    }
+    Ok(targets)
+}
+
+/// A saved plan, checked against the cluster that there is.
+fn saved(context: &Context, session: &Session, wanted: &Wanted, plan: &Plan) -> Result<Prepared, Failure> {
+    let cluster = &session.loaded.cluster;
+    if plan.cluster != cluster.name {
+        let message = format!("the plan is for cluster `{}`, and this is `{}`", plan.cluster, cluster.name);
+        return Err(Failure::new(exit::INVALID, "plan", message));
+    }
+    let mut found = Vec::new();
+    for (node, _) in wanted {
+        if let Some(Err(error)) = session.seen.get(node) {
+            found.push(Problem { node: node.clone(), role: None, error: error.clone() });
+        } else if !session.seen.contains_key(node) {
+            let message = format!("the plan has node `{node}`, which the cluster has not");
+            return Err(Failure::new(exit::INVALID, "plan", message));
+        }
+    }
+    if !found.is_empty() {
+        return Err(problems(&found));
+    }
+    let store = context.store()?;
+    let mut targets = BTreeMap::new();
+    for one in plan.nodes() {
+        if let Goal::Bundle(digest) = &one.goal
+            && !targets.contains_key(&one.role)
+        {
+            targets.insert(one.role.clone(), Target::read(&store, &Reference::Digest(*digest))?);
+        }
+    }
+    let forming = plan
+        .waves
+        .iter()
+        .filter(|wave| wave.forming)
+        .flat_map(|wave| &wave.nodes)
+        .map(|one| one.role.clone());
+    let forming = forming.collect();
+    Ok(Prepared { plan: plan.clone(), targets, forming, previews: BTreeMap::new() })
+}
+
+/// The rest of a rollout: the same targets again; what is there already is skipped.
+async fn resume(
+    context: &Context,
+    session: &Session,
+    wanted: Wanted,
+    past: &Past,
+) -> Result<Prepared, Failure> {
+    let mut surveyor = session.surveyor(wanted);
+    surveyor.look().await;
+    match past.plan.kind {
+        Kind::Promote => {
+            let store = context.store()?;
+            let mut targets = BTreeMap::new();
+            for one in past.plan.nodes() {
+                if let Goal::Bundle(digest) = &one.goal
+                    && !targets.contains_key(&one.role)
+                {
+                    targets.insert(one.role.clone(), Target::read(&store, &Reference::Digest(*digest))?);
+                }
+            }
+            let force = past.plan.policy.allow_bad;
+            let survey = surveyor.promote(&store, &session.loaded.secrets, &targets, force).await;
+            made(session, &surveyor, Kind::Promote, survey, targets)
+        }
+        Kind::Rollback => {
+            let survey = surveyor.go_to(&past.plan);
+            made(session, &surveyor, Kind::Rollback, survey, BTreeMap::new())
+        }
+        Kind::Restart => {
+            let done = past.done();
+            surveyor.wanted.iter_mut().for_each(|(node, roles)| {
+                roles.retain(|role| !done.contains(&At { node: node.clone(), role: role.clone() }));
+            });
+            let survey = surveyor.restart();
+            made(session, &surveyor, Kind::Restart, survey, BTreeMap::new())
+        }
+    }
+}
+
+/// What stands in the way, as one failure.
+pub(super) fn problems(problems: &[Problem]) -> Failure {
+    let message: Vec<String> = problems
+        .iter()
+        .map(|problem| {
+            let text = problem.error.full();
+            if text.contains(problem.node.as_str()) { text } else { format!("{}: {text}", problem.node) }
+        })
+        .collect();
+    let kind = problems.first().map_or("nodes", |one| one.error.line.kind.as_str());
+    let code = if kind == "secret" { exit::INVALID } else { exit::FAILED };
+    let mut failure = Failure::new(code, "nodes", message.join("\n"));
+    failure.kind = kind.into();
+    let mut seen = BTreeSet::new();
+    for line in problems.iter().flat_map(|problem| &problem.error.line.help) {
+        if seen.insert(line) {
+            failure = failure.help(line.clone());
+        }
+    }
+    failure
+}
+
+/// Whether a text names a saved plan, not a bundle.
+pub(super) fn is_plan(text: &str) -> bool {
+    Utf8Path::new(text).extension() == Some("json")
+}
+
+/// Where rollouts are written down.
+pub(super) fn rollouts(context: &Context) -> Result<Rollouts, Failure> {
+    Ok(Rollouts::new(&out(context)?))
+}
+
+/// Whether a person can be asked.
+pub(super) fn has_terminal(context: &Context) -> bool {
+    !context.is_json() && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}

@@ -1,0 +1,189 @@
+//! Rollouts that do not go as they should.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Child;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::lab::{Lab, Mode};
+
+fn states(finished: &Value) -> Vec<String> {
+    let nodes = finished["nodes"].as_array().unwrap();
+    nodes.iter().map(|node| node["state"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Three nodes on version 1, and a broken version 2.
+fn broken(mode: Mode, rollout: &str) -> Lab {
+    let lab = Lab::new(3, "");
+    lab.build("1", Mode::Good);
+    lab.expect(0, &["promote"]);
+    lab.cluster(rollout, "");
+    lab.build("2", mode);
+    lab
+}
+
+#[test]
+fn the_canary_catches_what_dies_and_what_is_never_ready() {
+    for mode in [Mode::Dies, Mode::Sick] {
+        let lab = broken(mode, "gate_timeout = \"1500ms\"");
+        let lines = lab.lines(3, &["promote"]);
+        let finished = lines.last().unwrap();
+        assert_eq!(finished["outcome"], "rolled-back");
+        assert_eq!(states(finished), ["rolled-back", "untouched", "untouched"]);
+        assert_eq!(lab.answers(), ["1", "1", "1"]);
+        let status = lab.json(0, &["status"]);
+        assert_eq!(status["nodes"][0]["roles"][0]["bad"], serde_json::json!(["2-2"]));
+        let events: Vec<&str> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+        assert!(events.contains(&"step-failed") && events.contains(&"step-undone"));
+        // It is not chosen again by itself.
+        let said = lab.expect(1, &["promote"]);
+        assert!(said.contains("was marked bad") && said.contains("--force"), "{said}");
+    }
+}
+
+#[test]
+fn a_gate_that_does_not_hold_says_what_it_waits_for() {
+    let lab = broken(Mode::Sick, "gate_timeout = \"1500ms\"");
+    let lines = lab.lines(3, &["promote"]);
+    let waits = |line: &&Value| line["event"] == "step-progress" && line["node"] == "n1";
+    let waits: Vec<&str> = lines.iter().filter(waits).filter_map(|line| line["waits_for"].as_str()).collect();
+    assert!(waits.iter().any(|why| why.contains("answers 503, not 200")), "{waits:?}");
+}
+
+#[test]
+fn rollback_all_halt_and_max_failures_do_as_they_say() {
+    let lab = Lab::new(3, "");
+    lab.build("1", Mode::Good);
+    lab.expect(0, &["promote"]);
+    lab.build("2", Mode::Good);
+    // On n2 alone the service dies: its port is taken.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = taken.local_addr().unwrap().port();
+    let sick = |lab: &Lab, more: &str| {
+        lab.cluster(&format!("gate_timeout = \"1500ms\"\n{more}"), "");
+        let path = lab.dir.join("cluster.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let own = lab.ports[&("web".to_owned(), "n2".to_owned())];
+        let text = text.replace(&format!("web_port = {own}"), &format!("web_port = {free}"));
+        std::fs::write(&path, text).unwrap();
+    };
+    sick(&lab, "on_failure = \"rollback-all\"");
+    let finished = lab.finished(3, &["promote"]);
+    assert_eq!(states(&finished), ["rolled-back", "rolled-back", "untouched"]);
+    assert_eq!(lab.answers(), ["1", "1", "1"]);
+
+    sick(&lab, "max_failures = 1");
+    let finished = lab.finished(3, &["promote", "--force"]);
+    assert_eq!(states(&finished), ["done", "rolled-back", "done"]);
+    assert_eq!(lab.answers(), ["2", "1", "2"]);
+    // They would go back to different versions.
+    let said = lab.expect(1, &["rollback"]);
+    assert!(said.contains("rollback --role web --to 1"), "{said}");
+    lab.expect(0, &["rollback", "--to", "1"]);
+    assert_eq!(lab.answers(), ["1", "1", "1"]);
+
+    sick(&lab, "on_failure = \"halt\"");
+    let said = lab.expect(4, &["promote", "--force", "--nodes", "n2"]);
+    assert!(said.contains("needs a person") && said.contains("next: windlass"), "{said}");
+    lab.expect(0, &["rollback", "--nodes", "n2"]);
+    assert_eq!(lab.answers(), ["1", "1", "1"]);
+}
+
+#[test]
+fn a_lock_that_is_held_says_by_whom_and_stops_the_rollout() {
+    let lab = broken(Mode::Good, "");
+    let mut holder = std::process::Command::new(env!("CARGO_BIN_EXE_windlass"))
+        .args(["node", "lock", "--who", "ann", "--host", "pc", "--root"])
+        .arg(lab.dir.join("n2"))
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let said = lab.expect(5, &["promote"]);
+    assert!(said.contains("ann on pc holds this node's lock"), "{said}");
+    assert_eq!(lab.answers(), ["1", "1", "1"]);
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    lab.expect(0, &["promote"]);
+    assert_eq!(lab.answers(), ["2", "2", "2"]);
+}
+
+/// Reads events until one is of this kind, on this node.
+fn wait_for(child: &mut Child, event: &str, node: &str, step: &str) -> impl Iterator<Item = Value> + use<> {
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    loop {
+        let line: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        if line["event"] == event && line["node"] == node && line["step"] == step {
+            break;
+        }
+    }
+    lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap())
+}
+
+fn interrupt(child: &Child) {
+    kill_process(Pid::from_child(child), Signal::INT).unwrap();
+}
+
+#[test]
+fn one_interrupt_undoes_the_node_at_hand_and_resume_goes_on() {
+    let lab = broken(Mode::Sick, "");
+    let mut child = lab.spawn(&["promote", "--format", "json"]);
+    let rest = wait_for(&mut child, "step-progress", "n1", "ready");
+    interrupt(&child);
+    let finished = rest.last().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!((&finished["outcome"], states(&finished)[0].as_str()), (&"interrupted".into(), "rolled-back"));
+    assert_eq!(lab.answers(), ["1", "1", "1"]);
+    // It was not the release's fault.
+    let status = lab.json(0, &["status"]);
+    assert_eq!(status["nodes"][0]["roles"][0]["bad"], serde_json::json!([]));
+    lab.build("3", Mode::Good);
+    lab.expect(0, &["promote", "--nodes", "n1"]);
+    lab.expect(0, &["promote"]);
+    assert_eq!(lab.answers(), ["3", "3", "3"]);
+    assert!(lab.expect(0, &["resume"]).contains("nothing to do"));
+}
+
+#[test]
+fn two_interrupts_leave_the_node_to_its_guard() {
+    let lab = broken(Mode::Sick, "confirm_within = \"3s\"");
+    let mut child = lab.spawn(&["promote", "--format", "json"]);
+    let mut rest = wait_for(&mut child, "step-progress", "n1", "ready");
+    interrupt(&child);
+    // The node is on its way back by now, or about to be.
+    interrupt(&child);
+    let finished = rest.by_ref().last();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let state = states(&finished.unwrap())[0].clone();
+    assert!(["guarded", "rolled-back"].contains(&state.as_str()), "{state}");
+    lab.until("the guard, or the undo, brings it back", || lab.answers() == ["1", "1", "1"]);
+}
+
+#[test]
+fn resume_goes_on_where_a_killed_controller_left() {
+    let lab = broken(Mode::Good, "");
+    let mut child = lab.spawn(&["promote", "--format", "json"]);
+    let _rest = wait_for(&mut child, "step-done", "n2", "activate");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    lab.expect(0, &["resume"]);
+    assert_eq!(lab.answers(), ["2", "2", "2"]);
+    let history = lab.json(0, &["history"]);
+    let outcomes: Vec<&Value> =
+        history["rollouts"].as_array().unwrap().iter().map(|one| &one["outcome"]).collect();
+    assert_eq!(outcomes, [&Value::from("succeeded"), &Value::Null, &Value::from("succeeded")]);
+}
+
+#[test]
+fn without_a_terminal_it_ends_after_the_canary_and_resume_goes_on() {
+    let lab = broken(Mode::Good, "pause_after_canary = true");
+    let said = lab.expect(130, &["promote"]);
+    assert!(said.contains("windlass resume"), "{said}");
+    assert_eq!(lab.answers(), ["2", "1", "1"]);
+    lab.cluster("", "");
+    lab.expect(0, &["resume"]);
+    assert_eq!(lab.answers(), ["2", "2", "2"]);
+}

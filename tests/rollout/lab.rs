@@ -1,0 +1,301 @@
+//! A project with a small HTTP service, and a cluster of folders on this machine that runs it.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub(crate) const SECRET: &str = "correct-horse-battery-staple";
+
+const SERVER: &str = r#"
+import http.server, json, os, sys, time
+mode = open("web/MODE").read()
+if mode == "dies": sys.exit(3)
+site = open("web/conf/site.conf").read()
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps({"version": open("web/VERSION").read(), "site": site}).encode()
+        self.send_response(503 if mode == "sick" else 200)
+        self.send_header("content-length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *args): pass
+http.server.HTTPServer.allow_reuse_address = True
+http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+fn recipe(role: &str) -> String {
+    format!(
+        r#"
+schema = 1
+version = "{{{{ versions.{role} }}}}"
+[[unpack]]
+artifact = "{role}-{{{{ versions.{role} }}}}.tar.gz"
+into = "web"
+strip = "auto"
+[[conf]]
+from = "web"
+into = "web/conf"
+render = ["site.conf"]
+[vars]
+greeting = "hello"
+[service]
+kind = "process"
+start = ["web/run.sh"]
+env = {{ PORT = "{{{{ vars.{role}_port }}}}", PW = "{{{{ secret('pw') }}}}" }}
+stop = {{ signal = "TERM", timeout = "5s" }}
+[service.ready]
+http = {{ port = "{{{{ vars.{role}_port }}}}", path = "/" }}
+within = "20s"
+"#
+    )
+}
+
+/// How a version of the service behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// It answers.
+    Good,
+    /// It answers 503.
+    Sick,
+    /// It ends at once.
+    Dies,
+}
+
+pub(crate) struct Lab {
+    _temporary: tempfile::TempDir,
+    pub(crate) dir: PathBuf,
+    /// Ports, by role and node.
+    pub(crate) ports: BTreeMap<(String, String), u16>,
+    roles: Vec<String>,
+    versions: std::cell::RefCell<BTreeMap<String, String>>,
+    /// Lines of each node's table in cluster.toml.
+    nodes: BTreeMap<String, String>,
+}
+
+impl Lab {
+    /// Nodes `n1` to `n<count>`, local, all with role `web`.
+    pub(crate) fn new(count: usize, rollout: &str) -> Self {
+        Self::with(count, &["web"], rollout, |_, _| "transport = \"local\"\n".to_owned())
+    }
+
+    /// With these roles on every node, and each node's way to be reached.
+    pub(crate) fn with(
+        count: usize,
+        roles: &[&str],
+        rollout: &str,
+        reach: impl Fn(&std::path::Path, usize) -> String,
+    ) -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = temporary.path().canonicalize().unwrap();
+        for name in ["install", "recipes", "conf/web"] {
+            std::fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        for role in roles {
+            std::fs::write(dir.join(format!("recipes/{role}.toml")), recipe(role)).unwrap();
+        }
+        let site = "greeting = {{ vars.greeting }}\nnode = {{ node.name }}\npassword = {{ secret('pw') }}\n";
+        std::fs::write(dir.join("conf/web/site.conf"), site).unwrap();
+        let mut ports = BTreeMap::new();
+        // Held until all are known, so that no two are the same.
+        let mut held = Vec::new();
+        let mut nodes = BTreeMap::new();
+        for n in 1..=count {
+            for role in roles {
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                ports.insert(((*role).to_owned(), format!("n{n}")), listener.local_addr().unwrap().port());
+                held.push(listener);
+            }
+            nodes.insert(format!("n{n}"), reach(&dir, n));
+        }
+        let lab = Self {
+            _temporary: temporary,
+            dir,
+            ports,
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+            versions: std::cell::RefCell::default(),
+            nodes,
+        };
+        lab.cluster(rollout, "");
+        lab
+    }
+
+    /// Writes cluster.toml; `more` is put before the nodes.
+    pub(crate) fn cluster(&self, rollout: &str, more: &str) {
+        let mut text = format!(
+            "schema = 1\nname = \"lab\"\n{more}\n[secrets]\npw = {{ env = \"LAB_PW\" }}\n\n[rollout]\n\
+             min_healthy = \"200ms\"\n{rollout}\n"
+        );
+        if !rollout.contains("gate_timeout") {
+            text.push_str("gate_timeout = \"20s\"\n");
+        }
+        for (node, reach) in &self.nodes {
+            let root = self.dir.join(node);
+            let roles: Vec<String> = self.roles.iter().map(|role| format!("{role:?}")).collect();
+            let vars: Vec<String> = self
+                .roles
+                .iter()
+                .map(|role| format!("{role}_port = {}", self.ports[&(role.clone(), node.clone())]))
+                .collect();
+            text.push_str(&format!(
+                "\n[nodes.{node}]\nroot = {root:?}\nroles = [{}]\nvars = {{ {} }}\n{reach}",
+                roles.join(", "),
+                vars.join(", ")
+            ));
+        }
+        std::fs::write(self.dir.join("cluster.toml"), text).unwrap();
+    }
+
+    /// Builds a version of `web`.
+    pub(crate) fn build(&self, version: &str, mode: Mode) {
+        self.build_role("web", version, mode);
+    }
+
+    /// Builds a version of a role; the other roles stay at the newest that they have.
+    pub(crate) fn build_role(&self, role: &str, version: &str, mode: Mode) {
+        let path = self.dir.join(format!("install/{role}-{version}.tar.gz"));
+        let gzip =
+            flate2::write::GzEncoder::new(std::fs::File::create(path).unwrap(), flate2::Compression::fast());
+        let mut tar = tar::Builder::new(gzip);
+        let mode = match mode {
+            Mode::Good => "good",
+            Mode::Sick => "sick",
+            Mode::Dies => "dies",
+        };
+        let library = "x".repeat(100_000);
+        for (name, bits, text) in [
+            ("VERSION", 0o644, version),
+            ("MODE", 0o644, mode),
+            ("server.py", 0o644, SERVER),
+            ("run.sh", 0o755, "#!/bin/sh\nexec python3 web/server.py\n"),
+            ("library", 0o644, &library),
+        ] {
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(bits);
+            header.set_size(text.len() as u64);
+            tar.append_data(&mut header, format!("{role}-{version}/{name}"), text.as_bytes()).unwrap();
+        }
+        tar.into_inner().unwrap().finish().unwrap();
+        self.versions.borrow_mut().insert(role.to_owned(), version.to_owned());
+        let versions: Vec<String> =
+            self.versions.borrow().iter().map(|(role, version)| format!("{role} = {version:?}")).collect();
+        let project = format!("schema = 1\nname = \"lab\"\n[versions]\n{}\n", versions.join("\n"));
+        std::fs::write(self.dir.join("windlass.toml"), project).unwrap();
+        // Roles that have no version yet would not read.
+        for role in &self.roles {
+            let (path, aside) = (format!("recipes/{role}.toml"), format!("recipes/_{role}.toml"));
+            let (path, aside) = (self.dir.join(path), self.dir.join(aside));
+            let known = self.versions.borrow().contains_key(role);
+            if known && aside.exists() {
+                std::fs::rename(aside, path).unwrap();
+            } else if !known && path.exists() {
+                std::fs::rename(path, aside).unwrap();
+            }
+        }
+        let out = self.run(&["build"]);
+        assert!(out.status.success(), "{}", text(&out));
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_windlass"));
+        command.args(args).arg("-C").arg(&self.dir).env("LAB_PW", SECRET);
+        for name in ["WINDLASS_BUILD", "WINDLASS_CLUSTER", "WINDLASS_AGENT", "WINDLASS_ROOT"] {
+            command.env_remove(name);
+        }
+        command.stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs a command that has to end with this code; what it said, both streams.
+    pub(crate) fn expect(&self, code: i32, args: &[&str]) -> String {
+        let out = self.run(args);
+        assert_eq!(out.status.code(), Some(code), "{args:?}\n{}", text(&out));
+        assert!(!text(&out).contains(SECRET), "{args:?} shows a secret");
+        text(&out)
+    }
+
+    /// The JSON lines of a command that has to end with this code.
+    pub(crate) fn lines(&self, code: i32, args: &[&str]) -> Vec<Value> {
+        let out = self.command(args).args(["--format", "json"]).output().unwrap();
+        assert_eq!(out.status.code(), Some(code), "{args:?}\n{}", text(&out));
+        assert!(!text(&out).contains(SECRET), "{args:?} shows a secret");
+        let stdout = String::from_utf8(out.stdout).unwrap();
+        stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The JSON of a command that has to end with this code.
+    pub(crate) fn json(&self, code: i32, args: &[&str]) -> Value {
+        let mut lines = self.lines(code, args);
+        assert_eq!(lines.len(), 1, "{args:?} {lines:?}");
+        lines.remove(0)
+    }
+
+    /// What a rollout ended with.
+    pub(crate) fn finished(&self, code: i32, args: &[&str]) -> Value {
+        let last = self.lines(code, args).pop().unwrap();
+        assert_eq!(last["event"], "rollout-finished", "{last}");
+        last
+    }
+
+    pub(crate) fn spawn(&self, args: &[&str]) -> Child {
+        self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// What the service of a role on a node answers.
+    pub(crate) fn ask(&self, role: &str, node: &str) -> Option<Value> {
+        let port = self.ports[&(role.to_owned(), node.to_owned())];
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+    }
+
+    /// The versions of `web` that answer, by node.
+    pub(crate) fn answers(&self) -> Vec<String> {
+        self.answers_of("web")
+    }
+
+    pub(crate) fn answers_of(&self, role: &str) -> Vec<String> {
+        let ask = |node: &String| {
+            let answer = self.ask(role, node);
+            answer.map_or_else(|| "-".to_owned(), |answer| answer["version"].as_str().unwrap().to_owned())
+        };
+        self.nodes.keys().map(ask).collect()
+    }
+
+    /// Waits until `holds`; whatever was last seen if it never does.
+    pub(crate) fn until(&self, what: &str, holds: impl Fn() -> bool) {
+        let until = Instant::now() + Duration::from_secs(30);
+        while !holds() {
+            assert!(Instant::now() < until, "never: {what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // Whatever a test left running, by the pids that the nodes know.
+        for node in self.nodes.keys() {
+            for role in &self.roles {
+                let mut stop = Command::new(env!("CARGO_BIN_EXE_windlass"));
+                stop.args(["node", "service", "stop", role, "--root"]).arg(self.dir.join(node));
+                let _ = stop.output();
+            }
+        }
+    }
+}
+
+pub(crate) fn text(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
+}

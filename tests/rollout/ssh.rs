@@ -1,0 +1,47 @@
+//! The main path once more, over a real sshd.
+
+use crate::lab::{Lab, Mode};
+use crate::sshd::Sshd;
+
+#[test]
+fn over_ssh_a_cluster_moves_on_goes_back_and_is_down_for_hardly_longer_than_its_service() {
+    if !std::path::Path::new("/usr/sbin/sshd").exists() {
+        eprintln!("SKIPPED: rollout over ssh: there is no sshd");
+        return;
+    }
+    let servers = tempfile::tempdir().unwrap();
+    let sshd = Sshd::start(&servers.path().canonicalize().unwrap().join("sshd"));
+    let known = servers.path().join("known_hosts");
+    std::fs::write(&known, sshd.known_hosts()).unwrap();
+    let user = std::process::Command::new("id").arg("-un").output().unwrap();
+    let user = String::from_utf8(user.stdout).unwrap().trim().to_owned();
+    let (port, key) = (sshd.port, sshd.client_key());
+    let lab = Lab::with(3, &["web"], "", |_, _| {
+        format!("address = \"127.0.0.1\"\nport = {port}\nuser = {user:?}\nidentity = {key:?}\n")
+    });
+    let ssh = format!("[ssh]\nknown_hosts = {known:?}");
+    lab.cluster("", &ssh);
+    lab.build("1", Mode::Good);
+    lab.expect(0, &["promote"]);
+    assert_eq!(lab.answers(), ["1", "1", "1"]);
+    lab.build("2", Mode::Good);
+    let finished = lab.finished(0, &["promote"]);
+    assert_eq!(lab.answers(), ["2", "2", "2"]);
+    for node in finished["nodes"].as_array().unwrap() {
+        let (down, tool) =
+            (node["downtime_ms"].as_u64().unwrap(), node["tool_downtime_ms"].as_u64().unwrap());
+        eprintln!("{}: down for {down} ms, {tool} ms of it the tool's", node["node"]);
+        // Generous: other tests run at the same time.
+        assert!(tool < 1000, "{node}");
+    }
+    lab.cluster("gate_timeout = \"1500ms\"", &ssh);
+    lab.build("3", Mode::Sick);
+    let finished = lab.finished(3, &["promote"]);
+    assert_eq!(finished["nodes"][0]["state"], "rolled-back");
+    assert_eq!(lab.answers(), ["2", "2", "2"]);
+    let begun = std::time::Instant::now();
+    lab.expect(0, &["rollback", "--now"]);
+    eprintln!("rollback --now of 3 nodes over ssh took {:?}", begun.elapsed());
+    lab.until("all answer with the first", || lab.answers() == ["1", "1", "1"]);
+    assert_eq!(lab.json(0, &["status"])["nodes"][2]["roles"][0]["version"], "1");
+}
