@@ -140,6 +140,7 @@ pub(super) fn activate(desk: &mut Desk, wanted: &Activation) -> Result<Activated
     let confirm = within.map(deadline);
     let rollout = wanted.rollout.clone();
     desk.record(Record::Activating { from: from.clone(), to: to.clone(), rollout, confirm })?;
+    // Not on a thread of its own while the disk is waited for: waking that cost more than it saved.
     if within.is_some()
         && let Err(error) = guard::ensure(desk.root(), desk.dir())
     {
