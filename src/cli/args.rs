@@ -70,6 +70,8 @@ pub enum Command {
     Verify(Verify),
     /// Show what a promotion would do, and change nothing
     Plan(Plan),
+    /// Bring bundles to nodes and make them ready; nothing that runs is touched
+    Push(Push),
     /// Bring nodes to bundles, wave by wave, and back if a gate does not hold
     Promote(Promote),
     /// Bring nodes back to their prior release
@@ -88,8 +90,6 @@ pub enum Command {
     Drift(Drift),
     /// Remove old bundles and unused blobs from out/, or old releases from nodes
     Gc(Gc),
-    /// Bring bundles to nodes and make them ready; nothing that runs is touched
-    Push(Push),
     /// Show all of the above on this machine, in a temporary folder
     Demo(Demo),
     /// The demo's service
@@ -273,6 +273,9 @@ pub struct Rollback {
 /// `windlass resume`
 #[derive(Debug, Args)]
 pub struct Resume {
+    /// Take releases that were marked bad meanwhile
+    #[arg(long)]
+    pub force: bool,
     /// Which cluster.
     #[command(flatten)]
     pub cluster: ClusterArgs,

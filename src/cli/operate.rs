@@ -27,7 +27,7 @@ pub(super) enum Wish {
     /// What is current, started anew.
     Restart,
     /// What the last rollout left.
-    Resume(Box<Past>),
+    Resume { past: Box<Past>, force: bool },
 }
 
 /// The nodes, connected, and where they are.
@@ -115,7 +115,7 @@ pub(super) fn wanted(args: &ClusterArgs, loaded: &Loaded, wish: &Wish) -> Result
     Ok(match wish {
         Wish::Promote { .. } | Wish::Rollback { .. } | Wish::Restart => all,
         Wish::Saved(plan) => of_plan(plan),
-        Wish::Resume(past) => of_plan(&past.plan),
+        Wish::Resume { past, .. } => of_plan(&past.plan),
     })
 }
 
@@ -155,7 +155,7 @@ pub(super) async fn prepare(
             let survey = surveyor.restart();
             made(session, &surveyor, Kind::Restart, survey, BTreeMap::new())
         }
-        Wish::Resume(past) => resume(context, session, wanted, past).await,
+        Wish::Resume { past, force } => resume(context, session, wanted, past, *force).await,
     }
 }
 
@@ -283,6 +283,7 @@ async fn resume(
     session: &Session,
     wanted: Wanted,
     past: &Past,
+    force: bool,
 ) -> Result<Prepared, Failure> {
     let mut surveyor = session.surveyor(wanted);
     surveyor.look().await;
@@ -297,9 +298,11 @@ async fn resume(
                     targets.insert(one.role.clone(), Target::read(&store, &Reference::Digest(*digest))?);
                 }
             }
-            let force = past.plan.policy.allow_bad;
+            let force = force || past.plan.policy.allow_bad;
             let survey = surveyor.promote(&store, &session.loaded.secrets, &targets, force).await;
-            made(session, &surveyor, Kind::Promote, survey, targets)
+            let mut prepared = made(session, &surveyor, Kind::Promote, survey, targets)?;
+            prepared.plan.policy.allow_bad = force;
+            Ok(prepared)
         }
         Kind::Rollback => {
             let survey = surveyor.go_to(&past.plan);

@@ -18,5 +18,10 @@ pub(super) fn run(context: &Context, args: &Resume) -> Result<u8, Failure> {
     } else {
         context.remark(&format!("going on with {} {}", past.plan.kind.command(), past.id));
     }
-    conduct(context, &args.cluster, &Wish::Resume(Box::new(past)), Manner { now: false, parallel: 8 })
+    conduct(
+        context,
+        &args.cluster,
+        &Wish::Resume { past: Box::new(past), force: args.force },
+        Manner { now: false, parallel: 8 },
+    )
 }

@@ -66,12 +66,12 @@ pub fn main() -> ExitCode {
 fn has_own_signals(command: &Command) -> bool {
     match command {
         Command::Node(args) => args.is_detached() || args.answers_lines(),
-        Command::DemoService(_) => true,
         Command::Plan(_)
         | Command::Promote(_)
         | Command::Rollback(_)
         | Command::Resume(_)
-        | Command::Restart(_) => true,
+        | Command::Restart(_)
+        | Command::DemoService(_) => true,
         _ => false,
     }
 }

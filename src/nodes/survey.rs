@@ -305,6 +305,14 @@ impl Surveyor<'_> {
                 point_of_no_return: false,
             });
         }
+        // A role that was never changed has nowhere to go, and does not keep the others from it.
+        if to.is_none() && !survey.candidates.is_empty() {
+            priors.retain(|_, versions| versions.iter().any(Option::is_some));
+            survey.problems.retain(|problem| {
+                problem.role.as_ref().is_none_or(|role| priors.contains_key(role))
+                    || problem.error.line.kind != "no-prior"
+            });
+        }
         if to.is_none() {
             for (role, versions) in priors.into_iter().filter(|(_, versions)| versions.len() > 1) {
                 survey.problems.extend(self.mixed(role, &versions));

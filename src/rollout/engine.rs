@@ -7,10 +7,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::event::{At, Event, Failed, NodeResult, NodeState, Outcome};
 use super::interrupt::{Interrupt, Interrupted};
@@ -21,6 +22,9 @@ use super::track::{Gate, Track};
 use crate::agent::{NodeStatus, RoleStatus};
 use crate::inventory::OnFailure;
 use crate::model::NodeName;
+
+/// How long nodes may take to say that they let go of the lock.
+const UNLOCK: Duration = Duration::from_secs(5);
 
 /// Who runs it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -348,7 +352,8 @@ impl<'a, N: Nodes, R: Recorder, P: Person> Run<'a, N, R, P> {
     pub(super) async fn finish(&self, all: &[&RefCell<Track>], now: bool) -> Finished {
         // Whoever said "now" does not wait for a node's answer; its lock goes with the connection.
         if !now {
-            self.nodes.unlock_all().await;
+            // A node that does not answer loses its lock with its connection.
+            let _ = timeout(UNLOCK, self.nodes.unlock_all()).await;
         }
         let nodes: Vec<NodeResult> = all.iter().map(|track| track.borrow().result()).collect();
         let failures: Vec<Failed> = self.failures.borrow().clone();

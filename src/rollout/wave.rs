@@ -78,7 +78,12 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
             } else if halts {
                 self.halted(&node, touched);
             } else {
-                let failures = node.undo(failed).await;
+                // Only the release that failed is to blame; what goes back with it is not.
+                let mut why = failed.clone();
+                if track.borrow().at() != failed.at && why.error.fault == Fault::Service {
+                    why.error.fault = Fault::Refused;
+                }
+                let failures = node.undo(&why).await;
                 self.failures.borrow_mut().extend(failures);
             }
             self.node_done(track);

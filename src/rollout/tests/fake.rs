@@ -243,6 +243,7 @@ impl Nodes for Fake {
             runs: is.running.clone(),
             unconfirmed: None,
             interrupted: None,
+            busy: false,
             problem: None,
             kind: None,
             probe: None,
