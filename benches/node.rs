@@ -201,18 +201,18 @@ fn await_no_guard(lab: &Lab) {
 
 /// Calls of one kind: how many an activation makes, and how long one waits.
 fn waits(lab: &Lab, names: &[String; 2]) {
-    const COUNT: usize = 20;
+    const COUNT: u8 = 20;
     let Some(calls) = traced(lab, |session| {
-        swaps(session, names, COUNT, None, |_, _| {});
+        swaps(session, names, COUNT.into(), None, |_, _| {});
     }) else {
         return println!("  left out: strace is not installed");
     };
+    let per_swap = |count: usize| f64::from(u32::try_from(count).unwrap()) / f64::from(COUNT);
     let shown: Vec<String> = calls
         .iter()
         .map(|(name, count, seconds)| {
-            #[expect(clippy::cast_precision_loss, reason = "a handful")]
-            let each = *count as f64 / COUNT as f64;
-            format!("{name} {each:.1} x {:.2} ms", seconds * 1000.0 / (each * COUNT as f64))
+            let each = per_swap(*count);
+            format!("{name} {each:.1} x {:.2} ms", seconds * 1000.0 / (each * f64::from(COUNT)))
         })
         .collect();
     println!("  each waits for the disk in: {}", shown.join(", "));
@@ -256,7 +256,7 @@ fn lengthen(lab: &Lab, names: &[String; 2], records: usize) -> usize {
         seq += 1;
         record["seq"] = json!(seq);
         record["time"] = last["time"].clone();
-        more.push_str(&format!("{record}\n"));
+        more.extend([record.to_string().as_str(), "\n"]);
     };
     for n in 0..records / 4 * 2 {
         let (from, to) = (&names[(n + 1) % 2], &names[n % 2]);

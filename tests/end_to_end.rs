@@ -316,5 +316,5 @@ fn a_real_service_is_moved_gated_and_rolled_back_over_a_real_sshd() {
         assert!(status == 200 && body.contains("\"kept\":\"yes\""), "{status} {body}");
     }
     let status = project.json(&["status"]).ok().json();
-    assert_eq!(text(&status["nodes"][0]["roles"][0]["bad"][0]["release"]), format!("3-{}-2", versions[1]));
+    assert_eq!(text(&status["nodes"][0]["roles"][0]["bad"][0]), format!("3-{}-2", versions[1]));
 }

@@ -139,8 +139,11 @@ pub(super) fn activate(desk: &mut Desk, wanted: &Activation) -> Result<Activated
     let within = wanted.confirm_within.filter(|within| !within.is_zero() && to.is_some());
     let confirm = within.map(deadline);
     let rollout = wanted.rollout.clone();
-    let intent = Record::Activating { from: from.clone(), to: to.clone(), rollout, confirm };
-    if let Err(error) = announce(desk, intent, within.is_some())? {
+    desk.record(Record::Activating { from: from.clone(), to: to.clone(), rollout, confirm })?;
+    // Not on a thread of its own while the disk is waited for: waking that cost more than it saved.
+    if within.is_some()
+        && let Err(error) = guard::ensure(desk.root(), desk.dir())
+    {
         desk.record(Record::Abandoned { to, why: "no guard could be started".to_owned() })?;
         return Err(ActivateError::Guard(error).into());
     }
@@ -156,19 +159,6 @@ pub(super) fn activate(desk: &mut Desk, wanted: &Activation) -> Result<Activated
     }
     desk.record(Record::Activated { to: to.clone() })?;
     Ok(Activated { from, to, already: false, guarded: within.is_some() })
-}
-
-/// Journals the intent and, while the disk is waited for, sees to the guard; what came of that.
-///
-/// A guard that is there before the intent stays until it can have the role's lock, which is held here.
-fn announce(desk: &mut Desk, intent: Record, guarded: bool) -> Result<Result<(), IoError>, AgentError> {
-    let (root, dir) = (desk.root().clone(), desk.dir().clone());
-    std::thread::scope(|scope| {
-        let guard = guarded.then(|| scope.spawn(|| guard::ensure(&root, &dir)));
-        desk.record(intent)?;
-        let died = || IoError::new("start a guard for", dir.path(), std::io::Error::other("a thread died"));
-        Ok(guard.map_or(Ok(()), |guard| guard.join().unwrap_or_else(|_| Err(died()))))
-    })
 }
 
 /// When something that is to be confirmed within that time from now is taken back.

@@ -6,6 +6,9 @@ use super::source::{At, Source};
 use crate::agent::ObjectId;
 use crate::agent::wire::MAX_PATCH;
 
+/// Files of like names that are told apart by their paths.
+const COMPARED: usize = 32;
+
 /// A new content and the old one that it is to be patched from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pair {
@@ -38,8 +41,15 @@ pub(super) fn pairs(old: &Source, new: &Source) -> Vec<Pair> {
             continue;
         }
         let path = entry.path.as_str();
+        // Of several, the one whose path is most like it; of too many to compare, the one of the nearest size.
         let like = |found: Option<&Vec<(At, u64)>>| {
-            found?.iter().min_by_key(|(_, size)| size.abs_diff(entry.size())).map(|(at, _)| *at)
+            let found = found?;
+            let unlike = |at: At| strsim::levenshtein(old.entry(at).path.as_str(), path);
+            let measure = |(at, size): &&(At, u64)| {
+                let far = if found.len() == 1 || found.len() > COMPARED { 0 } else { unlike(*at) };
+                (far, size.abs_diff(entry.size()))
+            };
+            found.iter().min_by_key(measure).map(|(at, _)| *at)
         };
         // The same bytes with another mode are the best partner there is.
         let same = ObjectId { digest: id.digest, executable: !id.executable };

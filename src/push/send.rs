@@ -205,7 +205,13 @@ impl Sending<'_> {
                     );
                     Ok::<_, PushError>((made?, there?))
                 };
-                let ((), (made, there)) = tokio::try_join!(self.pieces(&mut stream, &plain), making)?;
+                let plainly = async {
+                    self.pieces(&mut stream, &plain).await?;
+                    self.phase(Phase::Patches);
+                    Ok(())
+                };
+                let ((), (made, there)) = tokio::try_join!(plainly, making)?;
+                self.phase(Phase::Sending);
                 patching = made.took;
                 let covered = Lacking::covered(&self.source, &plain);
                 let wanted = patchable

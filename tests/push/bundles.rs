@@ -136,7 +136,6 @@ fn one_nodes_failure_is_its_own() {
     let project = Project::new(1);
     let first = files("1.0");
     project.build("1.0", &first);
-    project.lab.dir.join("file").exists();
     project.write("file", "");
     let below = format!("root = \"{}/file/root\"", project.lab.dir.display());
     project.cluster(&[("down", "port = 1\n"), ("n1", ""), ("odd", &below)]);
