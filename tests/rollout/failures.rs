@@ -135,6 +135,11 @@ fn an_interrupted_rollback_leaves_no_node_without_a_service() {
     let finished = lab.finished(3, &["rollback"]);
     assert_eq!(states(&finished), ["rolled-back", "untouched"]);
     assert_eq!(lab.answers(), ["2", "2"]);
+    // It counts as good still: the next rollback comes back to it.
+    lab.build("3", Mode::Good);
+    lab.expect(0, &["promote"]);
+    lab.expect(0, &["rollback"]);
+    assert_eq!(lab.answers(), ["2", "2"]);
 }
 
 #[test]
