@@ -19,6 +19,7 @@ mod gate;
 mod ports;
 mod stage;
 mod survey;
+mod survey_back;
 mod target;
 
 pub use error::node_error;

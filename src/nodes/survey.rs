@@ -17,9 +17,9 @@ use super::target::Target;
 use crate::agent::supervise::ProcessState;
 use crate::agent::{BadStatus, NodeStatus, Preview, PreviewRequest, Request, RoleStatus};
 use crate::inventory::Cluster;
-use crate::model::{Digest, NodeName, Reference, Role, Version};
+use crate::model::{Digest, NodeName, Reference, Role};
 use crate::remote::{Secrets, context, has_run};
-use crate::rollout::{At, Candidate, Change, Fault, Goal, Held, NodeError, Plan};
+use crate::rollout::{At, Candidate, Fault, Goal, Held, NodeError};
 use crate::store::Store;
 
 /// Where a node is, or why it does not say.
@@ -250,168 +250,15 @@ impl Surveyor<'_> {
         })
     }
 
-    /// Candidates for going back: to the release of that version, or to each node's prior.
-    pub fn rollback(&self, to: Option<&Version>) -> Survey {
-        let mut survey = Survey::default();
-        let mut priors: BTreeMap<&Role, BTreeSet<Option<Version>>> = BTreeMap::new();
-        for (node, role) in self.pairs() {
-            let status = match self.role(node, role) {
-                Ok(status) => status,
-                Err(error) => {
-                    let (node, role) = (node.clone(), Some(role.clone()));
-                    survey.problems.push(Problem { node, role, error });
-                    continue;
-                }
-            };
-            // What never ran here has nothing to go back from.
-            let Some((status, from)) = status.and_then(|one| Some((one, one.release.clone()?))) else {
-                continue;
-            };
-            let goal = match to {
-                Some(version) if from.version() == version => Some(from.clone()),
-                Some(version) => {
-                    let mut of_version: Vec<_> =
-                        status.staged.iter().filter(|one| one.release.version() == version).collect();
-                    of_version.sort_by_key(|one| (one.good, one.release.number()));
-                    of_version.last().map(|one| one.release.clone())
-                }
-                None => status.prior.clone(),
-            };
-            priors.entry(role).or_default().insert(goal.as_ref().map(|goal| goal.version().clone()));
-            let Some(goal) = goal else {
-                let what = to.map_or_else(
-                    || "has no prior release: none before the current one was ever confirmed".to_owned(),
-                    |version| format!("has no release of version {version} on the disk"),
-                );
-                let message = format!("{role} on {node} {what}");
-                let error = NodeError::new(Fault::Refused, "no-prior", message);
-                let (node, role) = (node.clone(), Some(role.clone()));
-                survey.problems.push(Problem { node, role, error });
-                continue;
-            };
-            let at = At { node: node.clone(), role: role.clone() };
-            survey.candidates.push(Candidate {
-                node: node.clone(),
-                role: role.clone(),
-                zone: self.zone(node),
-                on_target: goal == from,
-                healthy: healthy(status) && self.ready.contains(&at),
-                from: Some(from),
-                to: Some(goal.version().clone()),
-                goal: Goal::Release(goal),
-                service: status.kind.is_some(),
-                drains: false,
-                change: Change::default(),
-                point_of_no_return: false,
-            });
-        }
-        // A role that was never changed has nowhere to go, and does not keep the others from it.
-        if to.is_none() && !survey.candidates.is_empty() {
-            priors.retain(|_, versions| versions.iter().any(Option::is_some));
-            survey.problems.retain(|problem| {
-                problem.role.as_ref().is_none_or(|role| priors.contains_key(role))
-                    || problem.error.line.kind != "no-prior"
-            });
-        }
-        if to.is_none() {
-            for (role, versions) in priors.into_iter().filter(|(_, versions)| versions.len() > 1) {
-                survey.problems.extend(self.mixed(role, &versions));
-            }
-        }
-        survey
-    }
-
-    /// Candidates for what a plan that goes back had fixed.
-    pub fn go_to(&self, plan: &Plan) -> Survey {
-        let mut survey = Survey::default();
-        for one in plan.nodes() {
-            let at = At { node: one.node.clone(), role: one.role.clone() };
-            match self.role(&one.node, &one.role) {
-                Err(error) => {
-                    let (node, role) = (at.node, Some(at.role));
-                    survey.problems.push(Problem { node, role, error });
-                }
-                Ok(status) => {
-                    let from = status.and_then(|status| status.release.clone());
-                    survey.candidates.push(Candidate {
-                        on_target: one.goal == from.clone().map_or(Goal::Nothing, Goal::Release),
-                        healthy: status.is_some_and(healthy) && self.ready.contains(&at),
-                        node: at.node,
-                        role: at.role,
-                        zone: one.zone.clone(),
-                        from,
-                        goal: one.goal.clone(),
-                        to: one.to.clone(),
-                        service: one.service,
-                        drains: false,
-                        change: Change::default(),
-                        point_of_no_return: false,
-                    });
-                }
-            }
-        }
-        survey
-    }
-
-    /// Nodes of a role that are on different versions would go back to different ones: nobody means that.
-    fn mixed(&self, role: &Role, versions: &BTreeSet<Option<Version>>) -> Option<Problem> {
-        let (node, _) = self.pairs().find(|(_, one)| *one == role)?;
-        let shown: Vec<String> = versions
-            .iter()
-            .map(|version| version.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string))
-            .collect();
-        let message =
-            format!("the nodes of {role} would go back to different versions: {}", shown.join(", "));
-        let mut error = NodeError::new(Fault::Refused, "mixed", message);
-        for version in versions.iter().flatten() {
-            error.line.help.push(format!("say which: `windlass rollback --role {role} --to {version}`"));
-        }
-        Some(Problem { node: node.clone(), role: Some(role.clone()), error })
-    }
-
-    /// Candidates for starting anew what is current.
-    pub fn restart(&self) -> Survey {
-        let mut survey = Survey::default();
-        for (node, role) in self.pairs() {
-            match self.role(node, role) {
-                Err(error) => {
-                    let (node, role) = (node.clone(), Some(role.clone()));
-                    survey.problems.push(Problem { node, role, error });
-                }
-                Ok(Some(RoleStatus { release: Some(release), kind: Some(_), .. })) => {
-                    let status = self.role(node, role).ok().flatten();
-                    let at = At { node: node.clone(), role: role.clone() };
-                    survey.candidates.push(Candidate {
-                        node: node.clone(),
-                        role: role.clone(),
-                        zone: self.zone(node),
-                        from: Some(release.clone()),
-                        goal: Goal::Release(release.clone()),
-                        to: Some(release.version().clone()),
-                        on_target: true,
-                        healthy: status.is_some_and(healthy) && self.ready.contains(&at),
-                        service: true,
-                        drains: false,
-                        change: Change::default(),
-                        point_of_no_return: false,
-                    });
-                }
-                // What runs nothing needs no restart.
-                Ok(_) => {}
-            }
-        }
-        survey
-    }
-
-    fn pairs(&self) -> impl Iterator<Item = (&NodeName, &Role)> {
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&NodeName, &Role)> {
         self.wanted.iter().flat_map(|(node, roles)| roles.iter().map(move |role| (node, role)))
     }
 
-    fn zone(&self, node: &NodeName) -> Option<String> {
+    pub(super) fn zone(&self, node: &NodeName) -> Option<String> {
         self.cluster.find(node.as_str()).and_then(|node| node.zone.clone())
     }
 
-    fn role(&self, node: &NodeName, role: &Role) -> Result<Option<&RoleStatus>, NodeError> {
+    pub(super) fn role(&self, node: &NodeName, role: &Role) -> Result<Option<&RoleStatus>, NodeError> {
         match self.seen.get(node) {
             Some(Ok(status)) => Ok(status.roles.iter().find(|one| one.role == *role)),
             Some(Err(error)) => Err(error.clone()),

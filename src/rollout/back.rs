@@ -7,11 +7,12 @@
 
 use std::cell::RefCell;
 
-use super::engine::{Run, check};
+use super::engine::Run;
 use super::event::{Event, Failed, NodeState};
 use super::plan::{Goal, Kind, NodePlan};
 use super::planner::steps;
 use super::ports::{Nodes, Person, Recorder};
+use super::prepare::check;
 use super::step::StepKind;
 use super::track::Track;
 

@@ -25,6 +25,7 @@ mod now;
 mod plan;
 mod planner;
 mod ports;
+mod prepare;
 mod step;
 #[cfg(test)]
 mod tests;

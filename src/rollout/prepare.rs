@@ -1,0 +1,204 @@
+//! All that can be done before anything that runs is touched: locks, looks, staging.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::Instant;
+
+use super::engine::Run;
+use super::event::{At, Event, Failed};
+use super::plan::{Goal, NodePlan};
+use super::ports::{Fault, NodeError, Nodes, Person, Recorder};
+use super::step::StepKind;
+use super::track::{Gate, Track};
+use crate::agent::{NodeStatus, RoleStatus};
+use crate::model::NodeName;
+
+impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
+    /// Locks, looks and stages: all that can be done before anything that runs is touched.
+    pub(super) async fn prepare(&self, all: &[&RefCell<Track>]) -> Result<(), Vec<Failed>> {
+        self.begin(all)?;
+        self.lock(all).await?;
+        self.preflight(all).await?;
+        self.stage(all).await
+    }
+
+    /// The first word of the journal.
+    pub(super) fn begin(&self, all: &[&RefCell<Track>]) -> Result<(), Vec<Failed>> {
+        let nodes: Vec<At> = all.iter().map(|track| track.borrow().at()).collect();
+        let started = Event::RolloutStarted {
+            kind: self.plan.kind,
+            cluster: self.plan.cluster.clone(),
+            who: self.operator.who.clone(),
+            host: self.operator.host.clone(),
+            waves: self.plan.waves.len(),
+            nodes: nodes.clone(),
+        };
+        if let Err(error) = self.recorder.record(started, true) {
+            let failed = |at: At| Failed { at, step: StepKind::Lock, undo: false, error: error.into() };
+            return Err(nodes.into_iter().next().map(failed).into_iter().collect());
+        }
+        Ok(())
+    }
+
+    /// Runs `work` for each node, all at once; the failures of all of them.
+    async fn on_each<T>(
+        &self,
+        all: &[&RefCell<Track>],
+        step: StepKind,
+        work: impl AsyncFn(&NodeName) -> Result<T, NodeError>,
+    ) -> Result<Vec<(NodeName, T)>, Vec<Failed>> {
+        let names: BTreeSet<NodeName> = all.iter().map(|track| track.borrow().plan.node.clone()).collect();
+        let work = &work;
+        let mut running: FuturesUnordered<_> = names
+            .into_iter()
+            .map(async |node| {
+                let begun = Instant::now();
+                self.on_tracks(all, &node, |at| Event::StepStarted { at, step, then: Vec::new() });
+                let outcome = work(&node).await;
+                let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+                self.on_tracks(all, &node, |at| match &outcome {
+                    Ok(_) => Event::StepDone { at, step, duration_ms, release: None, bytes_sent: None },
+                    Err(error) => Event::StepFailed { at, step, duration_ms, error: error.clone() },
+                });
+                (node, outcome)
+            })
+            .collect();
+        let (mut done, mut failures) = (Vec::new(), Vec::new());
+        while let Some((node, outcome)) = running.next().await {
+            match outcome {
+                Ok(value) => done.push((node, value)),
+                Err(error) => {
+                    let track = all.iter().find(|track| track.borrow().plan.node == node);
+                    failures.extend(track.map(|track| Failed {
+                        at: track.borrow().at(),
+                        step,
+                        undo: false,
+                        error,
+                    }));
+                }
+            }
+        }
+        if failures.is_empty() { Ok(done) } else { Err(failures) }
+    }
+
+    fn on_tracks(&self, all: &[&RefCell<Track>], node: &NodeName, event: impl Fn(At) -> Event) {
+        for track in all.iter().filter(|track| track.borrow().plan.node == *node) {
+            // Nothing is changed by these; what matters is written with care later.
+            let _ = self.recorder.record(event(track.borrow().at()), false);
+        }
+    }
+
+    pub(super) async fn lock(&self, all: &[&RefCell<Track>]) -> Result<(), Vec<Failed>> {
+        self.on_each(all, StepKind::Lock, async |node: &NodeName| self.nodes.lock(node).await).await?;
+        self.check_interrupt(all, StepKind::Lock)
+    }
+
+    async fn preflight(&self, all: &[&RefCell<Track>]) -> Result<(), Vec<Failed>> {
+        let looked = self.on_each(all, StepKind::Preflight, async |node: &NodeName| {
+            let status = self.nodes.status(node).await?;
+            for track in all.iter().filter(|track| track.borrow().plan.node == *node) {
+                check(&track.borrow().plan, &status)?;
+            }
+            Ok(status)
+        });
+        for (node, status) in looked.await? {
+            for track in all.iter().filter(|track| track.borrow().plan.node == node) {
+                let mut track = track.borrow_mut();
+                let found = role_of(&track.plan, &status);
+                let known = found.filter(|found| found.kind.is_some() || found.probe.is_some());
+                if let Some(found) = known {
+                    track.back_gate = Gate::Known(found.probe.clone());
+                    if !track.moves() {
+                        track.gate = Gate::Known(found.probe.clone());
+                    }
+                }
+            }
+        }
+        self.check_interrupt(all, StepKind::Preflight)
+    }
+
+    async fn stage(&self, all: &[&RefCell<Track>]) -> Result<(), Vec<Failed>> {
+        let wanted: Vec<&RefCell<Track>> =
+            all.iter().copied().filter(|track| matches!(track.borrow().plan.goal, Goal::Bundle(_))).collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let plans: Vec<NodePlan> = wanted.iter().map(|track| track.borrow().plan.clone()).collect();
+        let plans: Vec<&NodePlan> = plans.iter().collect();
+        let step = StepKind::Stage;
+        for track in &wanted {
+            let event = Event::StepStarted { at: track.borrow().at(), step, then: Vec::new() };
+            let _ = self.recorder.record(event, false);
+        }
+        let begun = Instant::now();
+        let elapsed = || u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let outcomes = self.nodes.stage(&plans).await;
+        let mut failures = Vec::new();
+        for (track, outcome) in wanted.iter().zip(outcomes) {
+            let (at, duration_ms) = (track.borrow().at(), elapsed());
+            match outcome {
+                Ok(staged) => {
+                    let mut track = track.borrow_mut();
+                    let (release, bytes_sent) = (Some(staged.release.clone()), Some(staged.bytes_sent));
+                    track.to = Some(staged.release);
+                    track.gate = Gate::Known(staged.ready);
+                    track.bytes_sent = staged.bytes_sent;
+                    let event = Event::StepDone { at, step, duration_ms, release, bytes_sent };
+                    let _ = self.recorder.record(event, false);
+                }
+                Err(error) => {
+                    let event = Event::StepFailed { at: at.clone(), step, duration_ms, error: error.clone() };
+                    let _ = self.recorder.record(event, false);
+                    failures.push(Failed { at, step, undo: false, error });
+                }
+            }
+        }
+        if failures.is_empty() { self.check_interrupt(all, step) } else { Err(failures) }
+    }
+
+    pub(super) fn check_interrupt(&self, all: &[&RefCell<Track>], step: StepKind) -> Result<(), Vec<Failed>> {
+        if !self.interrupted.is_set() {
+            return Ok(());
+        }
+        let error = NodeError::new(Fault::Interrupted, "interrupted", "interrupted; nothing was changed");
+        let first = all.first().map(|track| track.borrow().at());
+        Err(first.map(|at| Failed { at, step, undo: false, error }).into_iter().collect())
+    }
+}
+
+/// The role of a plan in a node's answer.
+pub(super) fn role_of<'s>(plan: &NodePlan, status: &'s NodeStatus) -> Option<&'s RoleStatus> {
+    status.roles.iter().find(|one| one.role == plan.role)
+}
+
+/// Whether a node is where its plan says, and has what it needs to go there.
+pub(super) fn check(plan: &NodePlan, status: &NodeStatus) -> Result<(), NodeError> {
+    let found = role_of(plan, status);
+    let moved = |message: String| {
+        let mut error = NodeError::new(Fault::Refused, "moved", message);
+        error.line.help.push("make the plan again: the node has moved since".to_owned());
+        Err(error)
+    };
+    let current = found.and_then(|found| found.release.clone());
+    if current != plan.from_release {
+        let shown = |release: &Option<crate::agent::ReleaseName>| {
+            release.as_ref().map_or_else(|| "no release".to_owned(), ToString::to_string)
+        };
+        let (found, expected) = (shown(&current), shown(&plan.from_release));
+        return moved(format!("{} on {}: {found} is current, not {expected}", plan.role, plan.node));
+    }
+    if let Some(problem) = found.and_then(|found| found.problem.clone()) {
+        return Err(NodeError::new(Fault::Refused, "problem", problem));
+    }
+    if let Goal::Release(release) = &plan.goal {
+        let there = found.is_some_and(|found| found.staged.iter().any(|one| one.release == *release));
+        if !there {
+            let message = format!("release {release} of {} is not on {}", plan.role, plan.node);
+            return Err(NodeError::new(Fault::Refused, "not-staged", message));
+        }
+    }
+    Ok(())
+}
