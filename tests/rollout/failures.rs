@@ -105,7 +105,7 @@ fn roles_of_a_node_go_back_together_and_only_the_one_that_failed_is_blamed() {
     assert_eq!((lab.answers(), lab.answers_of("api")), (vec!["1".to_owned(); 2], vec!["1".to_owned(); 2]));
     let status = lab.json(0, &["status", "--nodes", "n1"]);
     for role in status["nodes"][0]["roles"].as_array().unwrap() {
-        let bad = if role["role"] == "api" { 1 } else { 0 };
+        let bad = usize::from(role["role"] == "api");
         assert_eq!(role["bad"].as_array().unwrap().len(), bad, "{role}");
     }
 }

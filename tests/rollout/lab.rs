@@ -140,11 +140,10 @@ impl Lab {
                 .iter()
                 .map(|role| format!("{role}_port = {}", self.ports[&(role.clone(), node.clone())]))
                 .collect();
-            text.push_str(&format!(
-                "\n[nodes.{node}]\nroot = {root:?}\nroles = [{}]\nvars = {{ {} }}\n{reach}",
-                roles.join(", "),
-                vars.join(", ")
-            ));
+            text.extend([
+                format!("\n[nodes.{node}]\nroot = \"{}\"\n", root.display()),
+                format!("roles = [{}]\nvars = {{ {} }}\n{reach}", roles.join(", "), vars.join(", ")),
+            ]);
         }
         std::fs::write(self.dir.join("cluster.toml"), text).unwrap();
     }

@@ -126,7 +126,7 @@ async fn a_forming_role_starts_and_fails_as_a_whole() {
 async fn a_wave_without_progress_fails() {
     let mut fake = Fake::new(2, Some("1-v1"));
     fake.rollout.progress_deadline = seconds(5);
-    fake.rollout.gate_timeout = Span(std::time::Duration::from_secs(3600));
+    fake.rollout.gate_timeout = Span(std::time::Duration::from_hours(1));
     fake.sick.insert(("*".to_owned(), "v2"), Sick::Hangs);
     let begun = tokio::time::Instant::now();
     assert_eq!(fake.promote("v2").await.outcome, Outcome::RolledBack);

@@ -83,11 +83,11 @@ fn what_is_wrong_goes_first_and_zones_do_not_mix() {
 
 #[test]
 fn a_rollback_leaves_stopping_and_starting_to_the_node() {
+    use StepKind::{Activate, Confirm, Lock, Preflight, Ready, Settle, Stage, Start, Stop};
     let steps = |kind| -> Vec<StepKind> {
         let policy = (&Rollout::default()).into();
         crate::rollout::planner::steps(kind, &policy, true, false).iter().map(|step| step.step).collect()
     };
-    use StepKind::{Activate, Confirm, Lock, Preflight, Ready, Settle, Stage, Start, Stop};
     let promote = [Lock, Preflight, Stage, Activate, Stop, Start, Ready, Settle, Confirm];
     assert_eq!(steps(Kind::Promote), promote);
     assert_eq!(steps(Kind::Rollback), [Lock, Preflight, Activate, Ready, Settle, Confirm]);
