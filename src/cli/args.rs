@@ -335,6 +335,9 @@ pub enum ServiceWhat {
 /// `windlass drift`
 #[derive(Debug, Args)]
 pub struct Drift {
+    /// Put back what changed or is missing, from what is on the nodes; extra files stay
+    #[arg(long)]
+    pub heal: bool,
     /// Which nodes.
     #[command(flatten)]
     pub cluster: ClusterArgs,

@@ -9,12 +9,12 @@ use super::operate::{
     Prepared, Session, Wish, before_anything, has_terminal, prepare, rollouts, runtime, signals, wanted,
 };
 use crate::fs::IoError;
-use crate::model::Timestamp;
+use crate::model::{Span, Timestamp};
 use crate::nodes::{Live, NoStager, PushStager, Stager};
 use crate::push::Pusher;
 use crate::report::{RolloutView, finished_text};
 use crate::rollout::{
-    Event, Finished, Interrupted, Journal, Kind, Line, Operator, Outcome, Person, Recorder, Run,
+    Event, Finished, Interrupted, Journal, Kind, Line, Operator, Outcome, Person, Plan, Recorder, Run,
 };
 
 /// How a wish is carried out.
@@ -57,6 +57,7 @@ async fn conduct(
     if plan.is_empty() {
         return nothing_to_do(context, prepared);
     }
+    warn_of_guard(context, plan);
     let journal = rollouts(context)?.begin(plan)?;
     let claim = claim(Some(journal.id().to_owned()));
     let operator = Operator { who: claim.who.clone(), host: claim.host.clone() };
@@ -86,9 +87,23 @@ async fn conduct(
     Ok(code(&finished))
 }
 
+/// A guard that is quicker than the gates goes back while they are still waited for.
+fn warn_of_guard(context: &Context, plan: &Plan) {
+    let policy = &plan.policy;
+    let gates = Span(policy.gate_timeout.0.saturating_add(policy.min_healthy.0));
+    if let Some(within) = policy.confirm_within
+        && plan.kind == Kind::Promote
+        && within.0 <= gates.0
+    {
+        context.remark(&format!(
+            "confirm_within is {within}, and gates may take {gates}: a node may go back before they hold"
+        ));
+    }
+}
+
 async fn ran<S: Stager>(
     journal: &Journal,
-    plan: &crate::rollout::Plan,
+    plan: &Plan,
     ports: (&Live<'_, S>, &Told<'_>, &Asked<'_>),
     interrupted: Interrupted,
     operator: Operator,

@@ -287,7 +287,7 @@ async fn resume(
 ) -> Result<Prepared, Failure> {
     let mut surveyor = session.surveyor(wanted);
     surveyor.look().await;
-    match past.plan.kind {
+    let mut prepared = match past.plan.kind {
         Kind::Promote => {
             let store = context.store()?;
             let mut targets = BTreeMap::new();
@@ -316,7 +316,13 @@ async fn resume(
             let survey = surveyor.restart();
             made(session, &surveyor, Kind::Restart, survey, BTreeMap::new())
         }
+    }?;
+    // A role whose canary is done needs no other, and nobody is asked about it again.
+    let done: BTreeSet<Role> = past.done().into_iter().map(|at| at.role).collect();
+    for wave in &mut prepared.plan.waves {
+        wave.canary &= !wave.nodes.iter().all(|node| done.contains(&node.role));
     }
+    Ok(prepared)
 }
 
 /// What stands in the way, as one failure.

@@ -5,11 +5,17 @@ use std::collections::BTreeMap;
 use crate::bundle::{Node, RECORD_PATH, Tree};
 use crate::model::Digest;
 use crate::rollout::Change;
-use crate::store::LayerReader;
+use crate::store::{LayerReader, StoredBundle};
 
-/// A bundle's files, by path.
+/// A bundle's files, by path, and what travels besides them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Contents(BTreeMap<String, Content>);
+pub(super) struct Contents {
+    files: BTreeMap<String, Content>,
+    /// Bytes of the tables of contents, by layer.
+    tables: BTreeMap<Digest, u64>,
+    /// Bytes of manifest and config.
+    head: u64,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Content {
@@ -19,7 +25,7 @@ enum Content {
 
 impl Contents {
     /// Those of a bundle with these layers.
-    pub(super) fn of(layers: &[LayerReader]) -> Self {
+    pub(super) fn of(bundle: &StoredBundle, layers: &[LayerReader]) -> Self {
         // Trees of bundles in the store were checked when they were built.
         let Ok(tree) = Tree::new(layers.iter().map(|layer| layer.toc.entries.as_slice())) else {
             return Self::default();
@@ -37,36 +43,48 @@ impl Contents {
             Node::Directory | Node::HardLink { .. } => None,
         };
         let paths = tree.entries().filter_map(|at| Some((at.1.path.to_string(), content(at)?)));
-        Self(paths.collect())
+        let tables = bundle.manifest.layers.iter().map(|layer| (layer.digest, layer.place.size));
+        Self {
+            files: paths.collect(),
+            tables: tables.collect(),
+            head: bundle.tagged.size + bundle.manifest.config_size,
+        }
     }
 
     /// Those that are not windlass's own.
     fn shown(&self) -> impl Iterator<Item = (&String, &Content)> {
-        self.0.iter().filter(|(path, _)| path.as_str() != RECORD_PATH)
+        self.files.iter().filter(|(path, _)| path.as_str() != RECORD_PATH)
     }
 
     /// What changes from `from` to this, on a node that has the contents of `known`.
     pub(super) fn change(&self, from: &Self, known: &[&Self]) -> Change {
         let mut change = Change::default();
         for (path, content) in self.shown() {
-            match from.0.get(path) {
+            match from.files.get(path) {
                 None => change.files_added += 1,
                 Some(old) if !old.is(content) => change.files_changed += 1,
                 Some(_) => {}
             }
         }
-        change.files_removed = from.shown().filter(|(path, _)| !self.0.contains_key(*path)).count() as u64;
+        change.files_removed =
+            from.shown().filter(|(path, _)| !self.files.contains_key(*path)).count() as u64;
         let there: std::collections::BTreeSet<Digest> =
-            known.iter().flat_map(|known| known.0.values().filter_map(Content::digest)).collect();
+            known.iter().flat_map(|known| known.files.values().filter_map(Content::digest)).collect();
         let mut wanted: BTreeMap<Digest, u64> = BTreeMap::new();
-        for content in self.0.values() {
+        for content in self.files.values() {
             if let Content::File { digest, packed, .. } = content
                 && !there.contains(digest)
             {
                 wanted.insert(*digest, *packed);
             }
         }
-        change.bytes_to_send = wanted.values().sum();
+        let tables: u64 = self
+            .tables
+            .iter()
+            .filter(|(layer, _)| !known.iter().any(|known| known.tables.contains_key(layer)))
+            .map(|(_, size)| size)
+            .sum();
+        change.bytes_to_send = wanted.values().sum::<u64>() + tables + self.head;
         change
     }
 }

@@ -474,7 +474,7 @@ impl Known<'_> {
                 let bundle = store.bundle(&Reference::Digest(*digest)).ok()?;
                 let layers: Result<Vec<_>, _> =
                     bundle.manifest.layers.iter().map(|layer| store.layer(layer)).collect();
-                Some(Contents::of(&layers.ok()?))
+                Some(Contents::of(&bundle, &layers.ok()?))
             })
             .is_some()
     }

@@ -113,7 +113,8 @@ impl RolloutView {
             Event::StepProgress { at, step, waits_for, elapsed_ms, .. } => {
                 let waits = waits_for.as_deref().unwrap_or_default();
                 self.live(at, format!("{step}: {waits}"));
-                if matches!(self.shown, Shown::Lines) {
+                // That nothing listens yet right after the start is no news.
+                if matches!(self.shown, Shown::Lines) && *elapsed_ms >= 300 {
                     self.line(&format!("{} {step} after {}: {waits}", name(at), took(*elapsed_ms)));
                 }
             }

@@ -134,7 +134,13 @@ impl<'a, N: Nodes, R: Recorder, P: Person> Run<'a, N, R, P> {
     }
 
     async fn all(&self, waves: &[Vec<RefCell<Track>>], all: &[&RefCell<Track>]) {
-        if let Err(failures) = self.prepare(all).await {
+        // Nothing that runs is touched yet: whoever wants to stop need not wait for a push.
+        let prepared = tokio::select! {
+            biased;
+            prepared = self.prepare(all) => prepared,
+            () = self.interrupted.reached(Interrupt::Soon) => self.check_interrupt(all, StepKind::Stage),
+        };
+        if let Err(failures) = prepared {
             self.failures.borrow_mut().extend(failures);
             return;
         }

@@ -153,7 +153,7 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
                 let known = self.track.borrow().gate.clone();
                 let ready = self.gate_of_current(known).await?;
                 self.track.borrow_mut().gate = Gate::Known(ready.clone());
-                let interruptible = self.kind == Kind::Promote && !self.run.is_going_back();
+                let interruptible = !self.run.is_going_back();
                 let wait = Wait { step, release: to, ready: ready.as_ref(), interruptible };
                 if step == StepKind::Settle {
                     self.settle(&wait).await?;

@@ -121,6 +121,13 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
                 self.undo_failed(StepKind::Ready, error, failures);
             }
         }
+        // Going back took it out of what was confirmed; without that word a later rollback would pass it by.
+        if moves && self.kind == super::plan::Kind::Rollback && failures.is_empty() {
+            let outcome = within(limit.0, self.run.nodes.confirm(&node, &role, from)).await;
+            if let Err(error) = outcome {
+                self.undo_failed(StepKind::Confirm, error, failures);
+            }
+        }
     }
 
     /// Waits until what it is back on is ready.

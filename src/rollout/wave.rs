@@ -72,8 +72,10 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
         for track in group.iter().rev() {
             let node = NodeRun { run: self, track, kind };
             let touched = track.borrow().is_touched();
-            if self.is_going_back() || (kind != Kind::Promote && !track.borrow().plan.healthy) {
-                // Forward again would be to what was left for a reason.
+            let was_wrong = kind != Kind::Promote && !track.borrow().plan.healthy;
+            if self.is_going_back() || was_wrong || (kind == Kind::Restart && interrupted) {
+                // Forward again would be to what was left for a reason; and what is being started already can
+                // only be waited for.
                 self.needs_person(track, touched);
             } else if halts {
                 self.halted(&node, touched);

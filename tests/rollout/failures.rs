@@ -91,6 +91,58 @@ fn rollback_all_halt_and_max_failures_do_as_they_say() {
 }
 
 #[test]
+fn roles_of_a_node_go_back_together_and_only_the_one_that_failed_is_blamed() {
+    let local = |_: &std::path::Path, _| "transport = \"local\"\n".to_owned();
+    let lab = Lab::with(2, &["web", "api"], "", local);
+    lab.build_role("api", "1", Mode::Good);
+    lab.build_role("web", "1", Mode::Good);
+    lab.expect(0, &["promote"]);
+    lab.cluster("by = \"node\"\norder = [\"web\", \"api\"]\ngate_timeout = \"1500ms\"", "");
+    lab.build_role("api", "2", Mode::Dies);
+    lab.build_role("web", "2", Mode::Good);
+    let finished = lab.finished(3, &["promote"]);
+    assert_eq!(states(&finished), ["rolled-back", "rolled-back", "untouched", "untouched"]);
+    assert_eq!((lab.answers(), lab.answers_of("api")), (vec!["1".to_owned(); 2], vec!["1".to_owned(); 2]));
+    let status = lab.json(0, &["status", "--nodes", "n1"]);
+    for role in status["nodes"][0]["roles"].as_array().unwrap() {
+        let bad = if role["role"] == "api" { 1 } else { 0 };
+        assert_eq!(role["bad"].as_array().unwrap().len(), bad, "{role}");
+    }
+}
+
+#[test]
+fn an_interrupted_rollback_leaves_no_node_without_a_service() {
+    let lab = Lab::new(2, "");
+    lab.build("1", Mode::Good);
+    lab.expect(0, &["promote"]);
+    lab.build("2", Mode::Good);
+    lab.expect(0, &["promote"]);
+    // What it goes back to is not ready any more.
+    for node in ["n1", "n2"] {
+        let file = lab.dir.join(node).join("roles/web/releases/1-1/web/MODE");
+        std::fs::remove_file(&file).unwrap();
+        std::fs::write(&file, "sick").unwrap();
+    }
+    let mut child = lab.spawn(&["rollback", "--format", "json"]);
+    let rest = wait_for(&mut child, "step-progress", "n1", "ready");
+    interrupt(&child);
+    let finished = rest.last().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(states(&finished), ["rolled-back", "untouched"]);
+    assert_eq!(lab.answers(), ["2", "2"]);
+    // Without anybody who stops it, its gate does.
+    lab.cluster("gate_timeout = \"1500ms\"", "");
+    let finished = lab.finished(3, &["rollback"]);
+    assert_eq!(states(&finished), ["rolled-back", "untouched"]);
+    assert_eq!(lab.answers(), ["2", "2"]);
+    // It counts as good still: the next rollback comes back to it.
+    lab.build("3", Mode::Good);
+    lab.expect(0, &["promote"]);
+    lab.expect(0, &["rollback"]);
+    assert_eq!(lab.answers(), ["2", "2"]);
+}
+
+#[test]
 fn a_lock_that_is_held_says_by_whom_and_stops_the_rollout() {
     let lab = broken(Mode::Good, "");
     let mut holder = std::process::Command::new(env!("CARGO_BIN_EXE_windlass"))
@@ -183,7 +235,6 @@ fn without_a_terminal_it_ends_after_the_canary_and_resume_goes_on() {
     let said = lab.expect(130, &["promote"]);
     assert!(said.contains("windlass resume"), "{said}");
     assert_eq!(lab.answers(), ["2", "1", "1"]);
-    lab.cluster("", "");
     lab.expect(0, &["resume"]);
     assert_eq!(lab.answers(), ["2", "2", "2"]);
 }
