@@ -183,6 +183,13 @@ impl Item {
         out
     }
 
+    /// What stands before the body of a frame of so many bytes.
+    pub fn frame_head(layer: u32, frame: u32, size: u32) -> Vec<u8> {
+        let mut head = Self::Frame { layer, frame, body: Vec::new() }.head();
+        head[HEADER - 4..].copy_from_slice(&size.to_le_bytes());
+        head
+    }
+
     /// What comes after the head.
     pub fn body(&self) -> &[u8] {
         match self {
@@ -268,6 +275,7 @@ mod tests {
 
     #[test]
     fn items_read_back() {
+        assert_eq!(Item::frame_head(1, 2, 3), items()[0].head());
         let mut bytes = Vec::new();
         for item in items() {
             item.write(&mut bytes).unwrap();

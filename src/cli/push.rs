@@ -26,7 +26,7 @@ pub(super) fn run(context: &Context, args: &Push) -> Result<u8, Failure> {
         secrets: loaded.secrets,
         connector: loaded.connector,
         agent: loaded.agent,
-        pusher: Pusher::new(store, args.parallel, &context.cancel)?,
+        pusher: Pusher::new(store, args.parallel.min(loads.len()), &context.cancel)?,
     });
     let observer: Arc<dyn Observer> = Arc::new(PushProgress::new(context.bars(), context.common.quiet));
     let outcomes = cluster::run(&context.cancel, push(&world, loads, &options, &observer))?;

@@ -57,14 +57,16 @@ impl Piece {
         }
     }
 
-    /// Its item, as the stream has it. Reads the store.
-    pub(super) fn read(&self, source: &Source) -> Result<Vec<u8>, StoreError> {
+    /// Its item, as the stream has it, into an empty buffer. Reads the store.
+    pub(super) fn read(&self, source: &Source, bytes: &mut Vec<u8>) -> Result<(), StoreError> {
         let number = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
         let item = match self {
             Self::Frame { layer, frame } => {
                 let reader = &source.layers[*layer];
-                let body = reader.read_packed(&reader.toc.frames[*frame])?;
-                Item::Frame { layer: number(*layer), frame: number(*frame), body }
+                let described = &reader.toc.frames[*frame];
+                let size = u32::try_from(described.size).unwrap_or(u32::MAX);
+                bytes.extend_from_slice(&Item::frame_head(number(*layer), number(*frame), size));
+                return reader.append_packed(described, bytes);
             }
             Self::Packed { layer, entries } => {
                 let contents = contents(source, *layer, entries)?;
@@ -76,9 +78,9 @@ impl Piece {
                 Item::Packed { layer: number(*layer), entries, body }
             }
         };
-        let mut bytes = item.head();
+        bytes.extend_from_slice(&item.head());
         bytes.extend_from_slice(item.body());
-        Ok(bytes)
+        Ok(())
     }
 }
 

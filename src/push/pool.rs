@@ -22,7 +22,14 @@ pub(super) struct Pool<K> {
     room: Arc<Semaphore>,
     units: u32,
     kept: Mutex<Kept<K>>,
+    spare: Spare,
 }
+
+/// Buffers that were used before: touching fresh memory costs more than reading into it.
+type Spare = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// Buffers that wait to be used again.
+const SPARE: usize = 8;
 
 #[derive(Debug)]
 struct Kept<K> {
@@ -39,7 +46,19 @@ struct Slot {
 /// A piece's bytes, with the room that they take.
 struct Held {
     bytes: Vec<u8>,
+    spare: Spare,
     _room: OwnedSemaphorePermit,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE {
+            let mut buffer = std::mem::take(&mut self.bytes);
+            buffer.clear();
+            spare.push(buffer);
+        }
+    }
 }
 
 impl AsRef<[u8]> for Held {
@@ -53,19 +72,19 @@ impl<K: Clone + Eq + Hash> Pool<K> {
     pub(super) fn new(bytes: u64) -> Self {
         let units = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX >> 4);
         let kept = Mutex::new(Kept { pieces: HashMap::new(), clock: 0 });
-        Self { room: Arc::new(Semaphore::new(units as usize)), units, kept }
+        Self { room: Arc::new(Semaphore::new(units as usize)), units, kept, spare: Spare::default() }
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept<K>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The piece of that key, made by `make` where it is not kept; it has at most `bytes` bytes.
+    /// The piece of that key, made by `make` in the buffer that it is given, where it is not kept; it has at most `bytes` bytes.
     pub(super) async fn get<E>(
         &self,
         key: K,
         bytes: u64,
-        make: impl AsyncFnOnce() -> Result<Vec<u8>, E>,
+        make: impl AsyncFnOnce(Vec<u8>) -> Result<Vec<u8>, E>,
     ) -> Result<Bytes, E> {
         let cell = {
             let mut kept = self.kept();
@@ -77,8 +96,10 @@ impl<K: Clone + Eq + Hash> Pool<K> {
         };
         let piece = cell.get_or_try_init(async || {
             let room = self.room_for(bytes).await;
-            let bytes = make().await?;
-            Ok(Bytes::from_owner(Held { bytes, _room: room }))
+            let spare = Arc::clone(&self.spare);
+            let buffer = spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+            let bytes = make(buffer).await?;
+            Ok(Bytes::from_owner(Held { bytes, spare, _room: room }))
         });
         Ok(piece.await?.clone())
     }
@@ -123,7 +144,7 @@ mod tests {
         let pool = Pool::new(64 << 10);
         let made = AtomicU64::new(0);
         let piece = async |key: u32| {
-            let make = async || {
+            let make = async |_| {
                 made.fetch_add(1, Ordering::Relaxed);
                 Ok::<_, ()>(vec![u8::try_from(key).unwrap(); 32 << 10])
             };
@@ -144,7 +165,7 @@ mod tests {
     #[tokio::test]
     async fn what_could_not_be_made_is_tried_again() {
         let pool = Pool::new(1 << 20);
-        assert_eq!(pool.get(1, 10, async || Err::<Vec<u8>, _>("no")).await, Err("no"));
-        assert_eq!(pool.get(1, 10, async || Ok::<_, &str>(vec![1])).await.unwrap()[0], 1);
+        assert_eq!(pool.get(1, 10, async |_| Err::<Vec<u8>, _>("no")).await, Err("no"));
+        assert_eq!(pool.get(1, 10, async |_| Ok::<_, &str>(vec![1])).await.unwrap()[0], 1);
     }
 }

@@ -79,7 +79,8 @@ impl Pusher {
         Ok(Self(Arc::new(State {
             store,
             cancel: cancel.clone(),
-            pool: Pool::new(POOL.max(parallel as u64 * NODE_SHARE)),
+            // Where there is only one node nobody else wants what it had.
+            pool: Pool::new(if parallel <= 1 { NODE_SHARE } else { POOL.max(parallel as u64 * NODE_SHARE) }),
             sources: Mutex::default(),
             plans: Mutex::default(),
             patches: Mutex::default(),
@@ -405,7 +406,13 @@ impl Sending<'_> {
 
     async fn piece(&self, piece: &Piece) -> Result<Bytes, PushError> {
         let (source, wanted) = (Arc::clone(&self.source), piece.clone());
-        let make = async || blocking(move || Ok(wanted.read(&source)?)).await;
+        let make = async |mut buffer: Vec<u8>| {
+            blocking(move || {
+                wanted.read(&source, &mut buffer)?;
+                Ok(buffer)
+            })
+            .await
+        };
         self.state.pool.get(piece.key(&self.source), piece.bound(&self.source), make).await
     }
 

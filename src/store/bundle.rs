@@ -118,12 +118,19 @@ impl LayerReader {
     }
 
     fn read_packed_into(&self, frame: &Frame, packed: &mut Vec<u8>) -> Result<(), StoreError> {
+        packed.clear();
+        self.append_packed(frame, packed)
+    }
+
+    /// Reads a frame as it is and adds it to `out`.
+    pub fn append_packed(&self, frame: &Frame, out: &mut Vec<u8>) -> Result<(), StoreError> {
         if frame.size > 2 * layout::PIECE {
             return Err(self.damaged("a frame is too large"));
         }
-        packed.resize(usize::try_from(frame.size).unwrap_or(0), 0);
+        let start = out.len();
+        out.resize(start + usize::try_from(frame.size).unwrap_or(0), 0);
         self.file
-            .read_exact_at(packed, frame.offset)
+            .read_exact_at(&mut out[start..], frame.offset)
             .map_err(|error| self.damaged(&format!("a frame cannot be read: {error}")))
     }
 

@@ -249,3 +249,24 @@ fn local_nodes_are_pushed_to_as_well() {
     let rows = project.pushed(&[]);
     project.check("here", &rows[0]["release"], &first);
 }
+
+#[test]
+fn an_interrupted_push_is_exit_130_and_goes_on_later() {
+    let project = Project::new(1);
+    let first = files("1.0");
+    project.build("1.0", &first);
+    let push = project.windlass(&["push"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    while !project.lab.dir.join("n1/objects").exists() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let pid = rustix::process::Pid::from_raw(i32::try_from(push.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, Signal::INT).unwrap();
+    let out = push.wait_with_output().unwrap();
+    // It may have been done already.
+    if out.status.code() != Some(0) {
+        assert_eq!(out.status.code(), Some(130), "{}", text(&out));
+    }
+    let rows = project.pushed(&[]);
+    project.check("n1", &rows[0]["release"], &first);
+}
