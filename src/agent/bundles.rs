@@ -8,6 +8,7 @@
 use std::io::Write as _;
 
 use camino::Utf8PathBuf;
+use rayon::prelude::*;
 
 use super::layout::Root;
 use super::objects::{ObjectError, ObjectId, Objects};
@@ -116,9 +117,9 @@ pub(super) fn object_of(node: &Node) -> Option<(ObjectId, u64)> {
 }
 
 impl Bundle {
-    /// Its layers, laid over each other.
+    /// Its layers, laid over each other; that they make a tree was checked when they were read.
     pub fn tree(&self) -> Result<Tree<'_>, BundleError> {
-        Ok(Tree::new(self.tocs.iter().map(|toc| toc.entries.as_slice()))?)
+        Ok(Tree::lay(self.tocs.iter().map(|toc| toc.entries.as_slice()))?)
     }
 
     /// The regular file that holds the content of `entry` of `layer`: itself, or what it is another name of.
@@ -187,14 +188,13 @@ pub(super) fn check_tocs(
     tocs: &[Vec<u8>],
 ) -> Result<Vec<Toc>, BundleError> {
     let layers = manifest.layers.iter().zip(tocs).enumerate();
-    let checked = layers.map(|(layer, (described, bytes))| {
+    let checked = layers.collect::<Vec<_>>().into_par_iter().map(|(layer, (described, bytes))| {
         check(bundle, "table of contents", described.place.digest, bytes)?;
         Toc::decode(bytes).map_err(|source| BundleError::Toc { layer, source })
     });
     let checked: Vec<Toc> = checked.collect::<Result<_, _>>()?;
-    let bundle = Bundle { digest: bundle, manifest: manifest.clone(), tocs: checked };
-    bundle.tree()?;
-    Ok(bundle.tocs)
+    Tree::new(checked.iter().map(|toc| toc.entries.as_slice()))?;
+    Ok(checked)
 }
 
 fn toc_name(digest: &Digest) -> String {

@@ -49,6 +49,9 @@ pub(super) struct Placer<'a> {
     given: Vec<String>,
 }
 
+/// A release's directories: nobody writes to them.
+const SEALED: Mode = Mode::from_raw_mode(0o555);
+
 fn in_scratch(record: &Record, path: &str) -> bool {
     let below = |at: &BundlePath| {
         path.strip_prefix(at.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -82,7 +85,7 @@ impl<'a> Placer<'a> {
     pub(super) fn place(mut self) -> Result<(), StageError> {
         let tree = self.plan.bundle.tree()?;
         let record = self.plan.record;
-        let mut files = Vec::new();
+        let (mut files, mut directories) = (Vec::new(), Vec::new());
         for (layer, entry) in tree.entries() {
             if in_persist(record, &entry.path) {
                 if matches!(entry.node, Node::Directory) {
@@ -93,13 +96,14 @@ impl<'a> Placer<'a> {
             match &entry.node {
                 Node::Directory => {
                     let path = entry.path.as_str();
-                    self.directory(path.to_owned(), in_scratch(record, path))?;
+                    directories.push((path.to_owned(), in_scratch(record, path)));
                 }
                 Node::File { .. } | Node::HardLink { .. } | Node::Symlink { .. } => {
                     files.push((layer, entry));
                 }
             }
         }
+        self.directories(directories)?;
         self.given = self.fill(&files)?;
         let parent = |path: &BundlePath| path.parent().map(|parent| parent.as_str().to_owned());
         for scratch in &record.scratch {
@@ -170,9 +174,25 @@ impl<'a> Placer<'a> {
         Ok((id, mode))
     }
 
+    /// Makes directories level by level, each level's at the same time.
+    fn directories(&mut self, mut directories: Vec<(String, bool)>) -> Result<(), StageError> {
+        let level = |path: &str| path.bytes().filter(|byte| *byte == b'/').count();
+        directories.sort_by_cached_key(|(path, _)| level(path));
+        for same in directories.chunk_by(|(a, _), (b, _)| level(a) == level(b)) {
+            same.par_iter().try_for_each(|(path, _)| self.make_directory(path))?;
+        }
+        self.made.extend(directories.iter().map(|(path, _)| path.clone()));
+        self.directories.extend(directories);
+        Ok(())
+    }
+
+    fn make_directory(&self, path: &str) -> Result<(), StageError> {
+        let made = rustix::fs::mkdirat(&self.dir, path, Mode::from_raw_mode(0o755));
+        Ok(made.at("create", &self.shown.join(path))?)
+    }
+
     fn directory(&mut self, path: String, writable: bool) -> Result<(), StageError> {
-        rustix::fs::mkdirat(&self.dir, &*path, Mode::from_raw_mode(0o755))
-            .at("create", &self.shown.join(&path))?;
+        self.make_directory(&path)?;
         self.made.insert(path.clone());
         self.directories.push((path, writable));
         Ok(())
@@ -237,13 +257,10 @@ impl<'a> Placer<'a> {
 
     /// Read-only directories, and owners: what is below before what is above.
     fn seal(&self) -> Result<(), StageError> {
-        let sealed = Mode::from_raw_mode(0o555);
-        for (path, writable) in self.directories.iter().rev() {
-            if !writable {
-                rustix::fs::chmodat(&self.dir, &**path, sealed, AtFlags::empty())
-                    .at("change the mode of", &self.shown.join(path))?;
-            }
-        }
+        self.directories.par_iter().filter(|(_, writable)| !writable).try_for_each(|(path, _)| {
+            rustix::fs::chmodat(&self.dir, &**path, SEALED, AtFlags::empty())
+                .at("change the mode of", &self.shown.join(path))
+        })?;
         if let Some((uid, gid)) = self.plan.owner {
             let directories =
                 self.directories.iter().rev().filter(|(_, writable)| *writable).map(|(path, _)| path);
@@ -253,6 +270,6 @@ impl<'a> Placer<'a> {
                     .at("change the owner of", &self.shown.join(path))?;
             }
         }
-        Ok(rustix::fs::fchmod(&self.dir, sealed).at("change the mode of", self.shown)?)
+        Ok(rustix::fs::fchmod(&self.dir, SEALED).at("change the mode of", self.shown)?)
     }
 }

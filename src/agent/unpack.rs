@@ -20,6 +20,9 @@ use crate::model::Hasher;
 /// Bytes of items, packed and unpacked, that are under way at a time.
 const BUDGET: u64 = 96 << 20;
 
+/// Buffers that are kept to be used again.
+const MAX_KEPT: usize = 8;
+
 /// Pieces of a large file that may wait for the one before them.
 const MAX_WAITING: usize = 32;
 
@@ -61,6 +64,7 @@ pub(super) fn unpack(
         failure: Mutex::new(None),
         wire_bytes: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
+        buffers: Buffers::default(),
     };
     receiver.run(from)?;
     let left = lock(&receiver.lacking).len();
@@ -89,6 +93,28 @@ struct Receiver<'a> {
     failure: Mutex<Option<AgentError>>,
     wire_bytes: AtomicU64,
     bytes: AtomicU64,
+    buffers: Buffers,
+}
+
+/// Buffers that are used again: touching fresh memory costs more than filling it. As many are kept as may be
+/// under way within [`BUDGET`].
+#[derive(Default)]
+struct Buffers(Mutex<Vec<Vec<u8>>>);
+
+impl Buffers {
+    /// An empty one.
+    fn take(&self) -> Vec<u8> {
+        lock(&self.0).pop().unwrap_or_default()
+    }
+
+    /// Hands one back.
+    fn give(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        let mut kept = lock(&self.0);
+        if buffer.capacity() as u64 <= 2 * layout::PIECE && kept.len() < MAX_KEPT {
+            kept.push(buffer);
+        }
+    }
 }
 
 impl<'a> Receiver<'a> {
@@ -98,7 +124,7 @@ impl<'a> Receiver<'a> {
                 if lock(&self.failure).is_some() {
                     return Ok(());
                 }
-                let item = Item::read(from)?;
+                let item = Item::read_into(from, || self.buffers.take())?;
                 self.wire_bytes.fetch_add(item.wire_size(), Ordering::Relaxed);
                 let weight = match &item {
                     Item::End => return Ok(()),
@@ -143,7 +169,11 @@ impl<'a> Receiver<'a> {
     fn item(&self, item: Item) -> Result<(), AgentError> {
         match item {
             Item::End => Ok(()),
-            Item::Frame { layer, frame, body } => self.frame(layer, frame, &body),
+            Item::Frame { layer, frame, body } => {
+                self.frame(layer, frame, &body)?;
+                self.buffers.give(body);
+                Ok(())
+            }
             Item::Packed { layer, entries, body } => self.packed(layer, &entries, &body),
             Item::Patch { layer, entry, old, old_size, body } => {
                 self.patch(layer, entry, old, old_size, &body)
@@ -174,7 +204,7 @@ impl<'a> Receiver<'a> {
         let (index, toc) = self.toc(layer)?;
         let described = toc.frames.get(number as usize);
         let described = described.ok_or_else(|| invalid(format!("layer {layer} has no frame {number}")))?;
-        let mut raw = Vec::new();
+        let mut raw = self.buffers.take();
         frame::decompress(body, described.tar_size, &mut raw).map_err(|source| WireError::Unpack {
             what: format!("frame {number} of layer {layer}"),
             source,
@@ -201,6 +231,7 @@ impl<'a> Receiver<'a> {
                 self.piece((index, at), id, size, from - offset, piece)?;
             }
         }
+        self.buffers.give(raw);
         Ok(())
     }
 
@@ -232,12 +263,15 @@ impl<'a> Receiver<'a> {
             }
             return Err(invalid("the pieces of a large file are not in order"));
         }
-        let mut next = Some(bytes.to_vec());
-        while let Some(bytes) = next {
-            pending.write_at(&bytes, assembly.next)?;
-            assembly.hasher.update(&bytes);
+        let mut take = |bytes: &[u8]| -> Result<u64, AgentError> {
+            pending.write_at(bytes, assembly.next)?;
+            assembly.hasher.update(bytes);
             assembly.next += bytes.len() as u64;
-            next = assembly.waiting.remove(&assembly.next);
+            Ok(assembly.next)
+        };
+        let mut next = take(bytes)?;
+        while let Some(bytes) = assembly.waiting.remove(&next) {
+            next = take(&bytes)?;
         }
         if assembly.next == size
             && let Some(pending) = assembly.pending.take()
@@ -257,7 +291,7 @@ impl<'a> Receiver<'a> {
         };
         let files: Vec<(ObjectId, u64)> = entries.iter().map(file).collect::<Result<_, _>>()?;
         let total = files.iter().fold(0u64, |total, (_, size)| total.saturating_add(*size));
-        let mut raw = Vec::new();
+        let mut raw = self.buffers.take();
         frame::decompress(body, total, &mut raw)
             .map_err(|source| WireError::Unpack { what: format!("files of layer {layer}"), source })?;
         let mut rest = &raw[..];
@@ -267,6 +301,7 @@ impl<'a> Receiver<'a> {
             rest = after;
             self.add(id, content)?;
         }
+        self.buffers.give(raw);
         Ok(())
     }
 

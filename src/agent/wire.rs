@@ -211,6 +211,11 @@ impl Item {
 
     /// Reads an item.
     pub fn read(from: &mut impl Read) -> Result<Self, WireError> {
+        Self::read_into(from, Vec::new)
+    }
+
+    /// Reads an item; `buffer` gives what its body is read into.
+    pub fn read_into(from: &mut impl Read, buffer: impl FnOnce() -> Vec<u8>) -> Result<Self, WireError> {
         let mut header = [0; HEADER];
         from.read_exact(&mut header).map_err(WireError::Broken)?;
         let number =
@@ -227,7 +232,16 @@ impl Item {
             return Err(invalid(format!("an item of kind {} has impossible lengths", header[0])));
         }
         let head = read_bytes(from, head.into())?;
-        let body = read_bytes(from, body.into())?;
+        let body = match header[0] {
+            0 => Vec::new(),
+            // It has a limit that is small enough to make room for all of it at once.
+            1 | 2 => {
+                let mut filled = buffer();
+                fill(from, body.into(), body as usize, &mut filled)?;
+                filled
+            }
+            _ => read_bytes(from, body.into())?,
+        };
         Ok(match header[0] {
             0 => Self::End,
             1 => Self::Frame { layer: a, frame: b, body },
@@ -248,12 +262,19 @@ impl Item {
 
 /// Reads exactly that many bytes; memory grows with what arrives, not with what was announced.
 pub fn read_bytes(from: &mut impl Read, count: u64) -> Result<Vec<u8>, WireError> {
-    let mut bytes = Vec::with_capacity(usize::try_from(count.min(1 << 20)).unwrap_or(0));
-    from.take(count).read_to_end(&mut bytes).map_err(WireError::Broken)?;
+    let mut bytes = Vec::new();
+    fill(from, count, usize::try_from(count.min(1 << 20)).unwrap_or(0), &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads exactly that many bytes into an empty buffer, making room for `room` of them first.
+fn fill(from: &mut impl Read, count: u64, room: usize, bytes: &mut Vec<u8>) -> Result<(), WireError> {
+    bytes.reserve(room);
+    from.take(count).read_to_end(bytes).map_err(WireError::Broken)?;
     if (bytes.len() as u64) < count {
         return Err(WireError::Broken(io::ErrorKind::UnexpectedEof.into()));
     }
-    Ok(bytes)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ const MAX_LINKS: usize = 40;
 /// A bundle's tree: each path, the layer it comes from, and what stands there.
 #[derive(Debug, Default)]
 pub struct Tree<'a> {
-    paths: BTreeMap<&'a str, (usize, &'a Entry)>,
+    /// By path.
+    paths: Vec<(usize, &'a Entry)>,
     layers: Vec<&'a [Entry]>,
 }
 
@@ -76,25 +77,37 @@ pub enum TreeError {
 impl<'a> Tree<'a> {
     /// Lays `layers` over each other, the first at the bottom.
     pub fn new(layers: impl IntoIterator<Item = &'a [Entry]>) -> Result<Self, TreeError> {
-        let mut tree = Self::default();
-        for (layer, entries) in layers.into_iter().enumerate() {
-            tree.layers.push(entries);
-            for entry in entries {
-                tree.add(layer, entry)?;
-            }
-        }
+        let tree = Self::lay(layers)?;
         tree.check_links()?;
         Ok(tree)
     }
 
+    /// Lays layers over each other of which [`Self::new`] has said before that they make a tree.
+    pub fn lay(layers: impl IntoIterator<Item = &'a [Entry]>) -> Result<Self, TreeError> {
+        let layers: Vec<&[Entry]> = layers.into_iter().collect();
+        let all = layers.iter().enumerate();
+        let mut paths: Vec<(usize, &Entry)> =
+            all.flat_map(|(layer, entries)| entries.iter().map(move |entry| (layer, entry))).collect();
+        // Each layer is in order already, which this sort makes use of; of one path the upper layer's comes later.
+        paths.sort_by(|(_, a), (_, b)| a.path.as_str().cmp(b.path.as_str()));
+        for same in paths.windows(2) {
+            check_same(same[0], same[1])?;
+        }
+        paths.reverse();
+        paths.dedup_by(|(_, lower), (_, upper)| lower.path == upper.path);
+        paths.reverse();
+        Ok(Self { paths, layers })
+    }
+
     /// Every path in order, with its layer's index.
     pub fn entries(&self) -> impl Iterator<Item = (usize, &'a Entry)> + '_ {
-        self.paths.values().copied()
+        self.paths.iter().copied()
     }
 
     /// What stands at a path, with its layer's index.
     pub fn get(&self, path: &str) -> Option<(usize, &'a Entry)> {
-        self.paths.get(path).copied()
+        let at = self.paths.binary_search_by(|(_, entry)| entry.path.as_str().cmp(path)).ok()?;
+        Some(self.paths[at])
     }
 
     /// What a hard link of a layer is another name of, whatever covers that in later layers; or the entry.
@@ -115,43 +128,28 @@ impl<'a> Tree<'a> {
 
     /// Fails if a layer that is not windlass's own has something where windlass keeps its record.
     pub fn check_reserved(&self) -> Result<(), TreeError> {
-        match self.paths.range(OWN..).find(|(path, _)| **path == OWN || path.starts_with(".windlass/")) {
-            Some((path, (layer, _))) => Err(TreeError::Reserved { path: (*path).to_owned(), layer: *layer }),
+        let from = self.paths.partition_point(|(_, entry)| entry.path.as_str() < OWN);
+        match self.paths[from..].iter().find(|(_, entry)| is_own(&entry.path)) {
+            Some((layer, entry)) => {
+                Err(TreeError::Reserved { path: entry.path.as_str().to_owned(), layer: *layer })
+            }
             None => Ok(()),
         }
     }
 
-    fn add(&mut self, layer: usize, entry: &'a Entry) -> Result<(), TreeError> {
-        let path = entry.path.as_str();
-        if let Some((first, old)) = self.paths.get(path) {
-            let directories = [&old.node, &entry.node].map(|node| matches!(node, Node::Directory));
-            if directories[0] != directories[1] {
-                return Err(TreeError::Conflict {
-                    path: path.to_owned(),
-                    first: *first,
-                    first_kind: old.node.kind(),
-                    second: layer,
-                    second_kind: entry.node.kind(),
-                });
-            }
-        }
-        self.paths.insert(path, (layer, entry));
-        Ok(())
-    }
-
     /// What stands above a path is a directory.
     fn check_above(&self, path: &str, layer: usize, above: &str) -> Result<(), TreeError> {
-        match self.paths.get(above) {
+        match self.get(above) {
             None | Some((_, Entry { node: Node::Directory, .. })) => Ok(()),
             Some((link_layer, Entry { node: Node::Symlink { .. }, .. })) => Err(TreeError::ThroughLink {
                 path: path.to_owned(),
                 layer,
                 link: above.to_owned(),
-                link_layer: *link_layer,
+                link_layer,
             }),
             Some((first, old)) => Err(TreeError::Conflict {
                 path: above.to_owned(),
-                first: *first,
+                first,
                 first_kind: old.node.kind(),
                 second: layer,
                 second_kind: "directory",
@@ -164,20 +162,20 @@ impl<'a> Tree<'a> {
         let links: BTreeMap<&str, (usize, &str)> = self
             .paths
             .iter()
-            .filter_map(|(path, (layer, entry))| match &entry.node {
-                Node::Symlink { target } => Some((*path, (*layer, target.as_str()))),
+            .filter_map(|(layer, entry)| match &entry.node {
+                Node::Symlink { target } => Some((entry.path.as_str(), (*layer, target.as_str()))),
                 _ => None,
             })
             .collect();
         let mut checked = "";
-        for (path, (layer, entry)) in &self.paths {
+        for (layer, entry) in &self.paths {
             // Layers hold every directory above what they hold, so that one step up is enough; and in path
             // order neighbours share their parent.
             let Some(above) = entry.path.ancestors().last().filter(|above| *above != checked) else {
                 continue;
             };
             checked = above;
-            self.check_above(path, *layer, above)?;
+            self.check_above(entry.path.as_str(), *layer, above)?;
         }
         for (path, (layer, target)) in &links {
             if !stays_inside(path, target, |path| links.get(path).map(|(_, target)| *target)) {
@@ -187,6 +185,21 @@ impl<'a> Tree<'a> {
         }
         Ok(())
     }
+}
+
+/// A path is a directory in both of two layers, or in neither.
+fn check_same(lower: (usize, &Entry), upper: (usize, &Entry)) -> Result<(), TreeError> {
+    let directories = [lower, upper].map(|(_, entry)| matches!(entry.node, Node::Directory));
+    if lower.1.path != upper.1.path || directories[0] == directories[1] {
+        return Ok(());
+    }
+    Err(TreeError::Conflict {
+        path: upper.1.path.as_str().to_owned(),
+        first: lower.0,
+        first_kind: lower.1.node.kind(),
+        second: upper.0,
+        second_kind: upper.1.node.kind(),
+    })
 }
 
 /// Whether the link at `path` resolves inside the tree, through other links (`link_at`) as the kernel would.
