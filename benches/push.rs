@@ -103,7 +103,8 @@ impl Bench {
         write(&project.join("windlass.toml"), "schema = 1\nname = \"bench\"\n");
         let mut recipe = format!("schema = 1\nversion = \"{version}-{{{{ build }}}}\"\n");
         for (number, archive) in archives.iter().enumerate() {
-            recipe += &format!("[[unpack]]\nartifact = \"{archive}\"\ninto = \"a{number}\"\nstrip = 0\n");
+            let unpack = format!("[[unpack]]\nartifact = \"{archive}\"\ninto = \"a{number}\"\nstrip = 0\n");
+            recipe.push_str(&unpack);
         }
         recipe += "[[conf]]\nfrom = \"app\"\ninto = \"conf\"\n";
         write(&project.join("recipes/app.toml"), &recipe);

@@ -6,7 +6,8 @@ use super::cluster::{ClusterArgs, claim};
 use super::context::{Context, print};
 use super::error::{Failure, exit};
 use super::operate::{
-    Prepared, Session, Wish, before_anything, has_terminal, prepare, rollouts, runtime, signals, wanted,
+    Prepared, Session, Wish, before_anything, has_terminal, prepare, remark_on_kinds, rollouts, runtime,
+    signals, wanted,
 };
 use crate::fs::IoError;
 use crate::model::{Span, Timestamp};
@@ -57,6 +58,7 @@ async fn conduct(
     if plan.is_empty() {
         return nothing_to_do(context, prepared);
     }
+    remark_on_kinds(context, prepared);
     warn_of_guard(context, plan);
     let journal = rollouts(context)?.begin(plan)?;
     let claim = claim(Some(journal.id().to_owned()));

@@ -5,13 +5,14 @@ use std::io::IsTerminal as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::cluster::{ClusterArgs, Loaded, claim};
+use super::cluster::{ClusterArgs, Loaded, check_supervisors, claim};
 use super::context::Context;
 use super::error::{Failure, exit};
 use crate::agent::Preview;
 use crate::inventory::Node;
 use crate::model::{Cancelled, NodeName, Reference, Role, Timestamp, Version};
 use crate::nodes::{Fleet, Problem, Seen, Survey, Surveyor, Target, statuses};
+use crate::recipe::ServiceKind;
 use crate::rollout::{At, Goal, Interrupt, Interrupted, Kind, Past, Plan, Rollouts, Scope, interrupt, plan};
 use crate::store::Store;
 
@@ -112,11 +113,28 @@ pub(super) fn wanted(args: &ClusterArgs, loaded: &Loaded, wish: &Wish) -> Result
         .into_iter()
         .map(|one| (one.node.name.clone(), one.roles.into_iter().cloned().collect()))
         .collect();
-    Ok(match wish {
+    let wanted = match wish {
         Wish::Promote { .. } | Wish::Rollback { .. } | Wish::Restart => all,
         Wish::Saved(plan) => of_plan(plan),
         Wish::Resume { past, .. } => of_plan(&past.plan),
-    })
+    };
+    let nodes = wanted.iter().filter_map(|(name, _)| loaded.cluster.find(name.as_str()));
+    check_supervisors(nodes)?;
+    Ok(wanted)
+}
+
+/// Says which services nothing drains yet.
+pub(super) fn remark_on_kinds(context: &Context, prepared: &Prepared) {
+    for (role, target) in &prepared.targets {
+        let kind = target.record.service.as_ref().map(|service| service.kind);
+        if let Some(kind) = kind.filter(|kind| *kind != ServiceKind::Process) {
+            context.remark(&format!(
+                "{role}: nothing knows how to drain a service of kind `{}` yet; its gate is its recipe's \
+                 [service.ready] and its process",
+                kind.name()
+            ));
+        }
+    }
 }
 
 fn of_plan(plan: &Plan) -> Wanted {
