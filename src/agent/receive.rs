@@ -16,10 +16,11 @@ use super::layout::Root;
 use super::objects::{ObjectId, Objects};
 use super::stage_error::StageError;
 use super::unpack::{self, Lacking};
-use super::wire::{self, Missing, PUSH_FORMAT, PushLine, ReceiveHeader, Received, WireError};
+use super::wire::{self, MAX_PATCH, Missing, PUSH_FORMAT, PushLine, ReceiveHeader, Received, WireError};
 use crate::bundle::Node;
 use crate::bundle::manifest::MAX_MANIFEST;
 use crate::fs::{IoResultExt as _, space};
+use crate::model::Digest;
 
 fn invalid(what: impl Into<String>) -> AgentError {
     WireError::Invalid(what.into()).into()
@@ -86,7 +87,7 @@ fn receive_bundle(
     let config = wire::read_bytes(from, header.config)?;
     let checked = bundles::check_manifest(header.bundle, &manifest, &config)?;
     let mut tocs: Vec<Option<Vec<u8>>> = vec![None; checked.layers.len()];
-    let mut read = |tocs: &mut [Option<Vec<u8>>], layer: usize| -> Result<(), AgentError> {
+    let read = |from: &mut _, tocs: &mut [Option<Vec<u8>>], layer: usize| -> Result<(), AgentError> {
         let described =
             checked.layers.get(layer).ok_or_else(|| invalid(format!("there is no layer {layer}")))?;
         if described.place.size > MAX_TOC {
@@ -96,19 +97,33 @@ fn receive_bundle(
         Ok(())
     };
     for layer in &header.tocs {
-        read(&mut tocs, *layer)?;
+        read(from, &mut tocs, *layer)?;
+    }
+    for patched in &header.patched_tocs {
+        if patched.size > MAX_PATCH {
+            return Err(invalid("a table's patch is too large"));
+        }
+        let patch = wire::read_bytes(from, patched.size)?;
+        let Some(described) = checked.layers.get(patched.layer) else {
+            return Err(invalid(format!("there is no layer {}", patched.layer)));
+        };
+        let place = described.place;
+        let made = root.find_toc(&patched.from).filter(|old| old.len() as u64 <= MAX_PATCH);
+        let made = made.and_then(|old| wire::apply_patch(&old, &patch, place.size).ok());
+        // What came of it is not what it should be: then it is asked for.
+        tocs[patched.layer] = made.filter(|made| Digest::of(made) == place.digest);
     }
     for (layer, described) in checked.layers.iter().enumerate() {
         if tocs[layer].is_none() {
             let digest = described.place.digest;
             let found = root.find_toc(&digest);
-            tocs[layer] = found.filter(|bytes| crate::model::Digest::of(bytes) == digest);
+            tocs[layer] = found.filter(|bytes| Digest::of(bytes) == digest);
         }
     }
     let asked: Vec<usize> = (0..tocs.len()).filter(|layer| tocs[*layer].is_none()).collect();
     say(out, &PushLine::Tocs(asked.clone()))?;
     for layer in asked {
-        read(&mut tocs, layer)?;
+        read(from, &mut tocs, layer)?;
     }
     let tocs: Vec<Vec<u8>> = tocs.into_iter().flatten().collect();
     Ok(root.store_bundle(header.bundle, &manifest, &config, &tocs)?)

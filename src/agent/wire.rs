@@ -46,9 +46,25 @@ pub struct ReceiveHeader {
     /// Layers whose tables of contents come then, unasked; the manifest says how long they are.
     #[serde(default)]
     pub tocs: Vec<usize>,
+    /// Tables of contents that come after those, each as what differs from one that the node should have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patched_tocs: Vec<PatchedToc>,
     /// The lock's token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<u64>,
+}
+
+/// A table of contents that travels as a patch, made as a file's is. Where the node cannot use it, it asks for the
+/// table as any other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatchedToc {
+    /// Of which layer.
+    pub layer: usize,
+    /// The table that it differs from.
+    pub from: Digest,
+    /// Bytes of the patch.
+    pub size: u64,
 }
 
 /// The node's lines during a push, in this order; the last is `done`, or an error instead of any.

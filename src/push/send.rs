@@ -15,7 +15,9 @@ use super::pairs::{Pair, pairs};
 use super::patches::Patches;
 use super::pool::Pool;
 use super::source::{At, Source};
-use crate::agent::wire::{Item, Missing, PUSH_FORMAT, PushLine, ReceiveHeader};
+use crate::agent::wire::{
+    Item, MAX_PATCH, Missing, PUSH_FORMAT, PatchedToc, PushLine, ReceiveHeader, make_patch,
+};
 use crate::agent::{Have, Request, WantedObject};
 use crate::fs::{DirLock, LockKind};
 use crate::model::{Cancel, Digest};
@@ -27,6 +29,9 @@ const POOL: u64 = 64 << 20;
 
 /// What one node holds of it at a time: a frame on its way, and the next one.
 const NODE_SHARE: u64 = 10 << 20;
+
+/// Tables from this size on may travel as patches.
+const TABLE: u64 = 4 << 10;
 
 /// Patches are sent together up to so many bytes.
 const BATCH: usize = 1 << 20;
@@ -43,6 +48,8 @@ struct State {
     sources: Once<Digest, Source>,
     plans: Once<(Digest, Digest), Plan>,
     patches: Once<(Digest, Digest), Patches>,
+    /// Patches of tables of contents, by the digests of both; empty where one is not worth it.
+    tables: Once<(Digest, Digest), Vec<u8>>,
     /// gc must not take what is being sent.
     _lock: DirLock,
 }
@@ -84,6 +91,7 @@ impl Pusher {
             sources: Mutex::default(),
             plans: Mutex::default(),
             patches: Mutex::default(),
+            tables: Mutex::default(),
             _lock: lock,
         })))
     }
@@ -281,7 +289,7 @@ impl Sending<'_> {
 
     /// Header, manifest, config and the tables that the node wants; gives what it lacks.
     async fn tables(&self, stream: &mut Receiving) -> Result<Missing, PushError> {
-        let unasked = self.unasked().await?;
+        let (unasked, patched) = self.unasked().await?;
         let source = &self.source;
         let header = ReceiveHeader {
             format: PUSH_FORMAT,
@@ -289,6 +297,7 @@ impl Sending<'_> {
             manifest: source.manifest.len() as u64,
             config: source.config.len() as u64,
             tocs: unasked.clone(),
+            patched_tocs: patched.iter().map(|(patched, _)| *patched).collect(),
             token: self.remote.token(),
         };
         let mut first = BytesMut::new();
@@ -300,6 +309,9 @@ impl Sending<'_> {
         self.send(stream, first.freeze()).await?;
         for layer in unasked {
             self.table(stream, layer).await?;
+        }
+        for (_, patch) in patched {
+            self.send(stream, Bytes::copy_from_slice(&patch)).await?;
         }
         let asked = match self.line(stream).await? {
             PushLine::Tocs(asked) => asked,
@@ -328,21 +340,67 @@ impl Sending<'_> {
         self.send(stream, table.await?.into()).await
     }
 
-    /// Layers that no bundle of the node had when it was connected to: it will ask for their tables.
-    async fn unasked(&self) -> Result<Vec<usize>, PushError> {
+    /// Layers whose tables no bundle of the node had when it was connected to, and those of them that travel as
+    /// patches, with their patches: the node will ask for the tables.
+    async fn unasked(&self) -> Result<(Vec<usize>, Vec<(PatchedToc, Arc<Vec<u8>>)>), PushError> {
         let mut known = std::collections::HashSet::new();
+        let mut like: Option<Arc<Source>> = None;
         for digest in self.remote.bundles() {
             // What the store does not have any more it cannot tell about; then the node asks.
             match self.pusher.source(*digest).await {
-                Ok(source) => known.extend(source.described.layers.iter().map(|layer| layer.place.digest)),
+                Ok(source) => {
+                    known.extend(source.described.layers.iter().map(|layer| layer.place.digest));
+                    if source.role == self.source.role {
+                        like = Some(source);
+                    }
+                }
                 Err(PushError::Store(StoreError::NoBundle { .. } | StoreError::NoBlob { .. })) => {
-                    return Ok(Vec::new());
+                    return Ok((Vec::new(), Vec::new()));
                 }
                 Err(error) => return Err(error),
             }
         }
-        let layers = self.source.described.layers.iter().enumerate();
-        Ok(layers.filter(|(_, layer)| !known.contains(&layer.place.digest)).map(|(index, _)| index).collect())
+        let (mut plain, mut patched) = (Vec::new(), Vec::new());
+        for (layer, described) in self.source.described.layers.iter().enumerate() {
+            let place = described.place;
+            if known.contains(&place.digest) {
+                continue;
+            }
+            match &like {
+                Some(old) if layer < old.described.layers.len() && place.size >= TABLE => {
+                    let from = old.described.layers[layer].place.digest;
+                    let patch = self.table_patch(old, layer).await?;
+                    if patch.is_empty() {
+                        plain.push(layer);
+                    } else {
+                        patched.push((PatchedToc { layer, from, size: patch.len() as u64 }, patch));
+                    }
+                }
+                _ => plain.push(layer),
+            }
+        }
+        Ok((plain, patched))
+    }
+
+    /// What turns the table of a layer of `old` into that of the same layer here; empty if it saves little.
+    async fn table_patch(&self, old: &Arc<Source>, layer: usize) -> Result<Arc<Vec<u8>>, PushError> {
+        let places = [old, &self.source].map(|source| source.described.layers[layer].place);
+        let key = (places[0].digest, places[1].digest);
+        let (state, old, new) = (Arc::clone(self.state), Arc::clone(old), Arc::clone(&self.source));
+        once(&self.state.tables, key, async || {
+            blocking(move || {
+                if places.iter().any(|place| place.size > MAX_PATCH) {
+                    return Ok(Vec::new());
+                }
+                let (mut from, mut to) = (Vec::new(), Vec::new());
+                old.read_table(&state.store, layer, &mut from)?;
+                new.read_table(&state.store, layer, &mut to)?;
+                let patch = make_patch(&from, &to, 3).unwrap_or_default();
+                Ok(if patch.len() * 10 < to.len() * 8 { patch } else { Vec::new() })
+            })
+            .await
+        })
+        .await
     }
 
     /// What may be patched from the newest bundle of this role that the node has; it is taken out of `lacking`.

@@ -172,8 +172,8 @@ impl Place<'_> {
     async fn is_noexec(&self) -> bool {
         let folder = Connection::quote(self.folder().as_str());
         let script = format!(
-            "P={folder}/.try-$$; (echo '#''/bin/sh'; echo exit 0) >\"$P\" && chmod 700 \"$P\" && {{ \"$P\"; \
-             echo {MARK}$?; }}; rm -f -- \"$P\""
+            "P={folder}/.try-$$; C=none; (echo '#''/bin/sh'; echo exit 0) >\"$P\" && chmod 700 \"$P\" && \
+             {{ \"$P\"; C=$?; }}; rm -f -- \"$P\"; echo {MARK}$C"
         );
         let Ok(mut lines) = self.script(&script).await else { return false };
         lines.marked(MARK).await.as_deref() == Some("126")

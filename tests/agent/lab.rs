@@ -306,6 +306,7 @@ impl Lab {
             manifest: manifest.len() as u64,
             config: config.len() as u64,
             tocs: Vec::new(),
+            patched_tocs: Vec::new(),
             token: None,
         };
         let mut first = serde_json::to_vec(&header).unwrap();

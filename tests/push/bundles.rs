@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::project::{Files, Project, SECRET, files, text};
+use crate::project::{Files, Project, SECRET, files, noise, text};
 
 fn number(row: &Value, key: &str) -> u64 {
     row[key].as_u64().unwrap_or_else(|| panic!("{row} has no {key}"))
@@ -73,6 +73,42 @@ fn a_new_version_travels_as_patches() {
     // gc lets them go with their bundles.
     let out = project.windlass(&["gc", "--keep", "1"]).output().unwrap();
     assert!(out.status.success() && kept().is_empty(), "{}", text(&out));
+}
+
+#[test]
+fn tables_of_contents_travel_as_what_changed() {
+    let many = |version: &str| {
+        let mut files = files(version);
+        for n in 0..1500u64 {
+            files.insert(format!("many/{n}"), noise(n + 5000, 40));
+        }
+        files
+    };
+    let project = Project::new(2);
+    project.build("1.0", &many("1.0"));
+    project.pushed(&[]);
+    // A digest of each of the 1500 files would be 48,000 bytes.
+    let mut second = many("1.0");
+    second.insert("many/7".to_owned(), b"edited".to_vec());
+    project.build("1.1", &second);
+    // The second node's old table is damaged: what comes of the patch is noticed, and the table asked for.
+    let bundles = project.lab.dir.join("n2/bundles");
+    for entry in walkdir::WalkDir::new(&bundles).into_iter().map(Result::unwrap) {
+        if entry.file_name().to_str().unwrap().starts_with("toc-") {
+            let mut bytes = std::fs::read(entry.path()).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+            std::fs::set_permissions(entry.path(), mode).unwrap();
+            std::fs::write(entry.path(), bytes).unwrap();
+        }
+    }
+    let rows = project.pushed(&[]);
+    assert!(number(&rows[0], "bytes_sent") < 12_000, "{}", rows[0]);
+    assert!(number(&rows[1], "bytes_sent") > 48_000, "{}", rows[1]);
+    for row in rows {
+        project.check(row["node"].as_str().unwrap(), &row["release"], &second);
+    }
 }
 
 #[test]
