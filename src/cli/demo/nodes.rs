@@ -46,7 +46,7 @@ impl Nodes {
         }
         text += "\n[rollout]\ncanary = 1             # the first node goes alone\nmax_unavailable = 1    \
                  # then one at a time\nmin_healthy = \"300ms\"  # short, for a demo\n\
-                 progress_deadline = \"5s\"\non_failure = \"rollback-node\"\nconfirm_within = \"1m\"\n";
+                 gate_timeout = \"10s\"\nprogress_deadline = \"5s\"\non_failure = \"rollback-node\"\nconfirm_within = \"1m\"\n";
         write_file(&folder.join("cluster.toml"), text.as_bytes())?;
         Ok(Self { ports, sshd })
     }
