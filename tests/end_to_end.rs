@@ -119,7 +119,7 @@ start = ["zookeeper/bin/serve", "zookeeper/conf/zoo.cfg"]
 stop = { signal = "TERM", timeout = "20s" }
 
 [service.ready]
-http = { port = "{{ vars.http_port }}", path = "/commands/ruok", status = 200 }
+command = ["zookeeper/bin/ready", "{{ node.address }}", "{{ vars.transport_port }}"]
 within = "60s"
 "#;
 
@@ -127,9 +127,7 @@ const ZOO_CFG: &str = "tickTime=2000
 dataDir={{ shared }}/data
 clientPort={{ vars.transport_port }}
 clientPortAddress={{ node.address }}
-admin.enableServer=true
-admin.serverPort={{ vars.http_port }}
-admin.serverAddress={{ node.address }}
+admin.enableServer=false
 ";
 
 /// What is run.
@@ -184,10 +182,14 @@ fn zookeeper() -> Option<Subject> {
     let project = Project::empty();
     let start = "#!/bin/sh\nexec java -Xmx128m -cp zookeeper/lib/zookeeper.jar \
                  org.apache.zookeeper.server.quorum.QuorumPeerMain \"$@\"\n";
+    // It serves once it says in which mode.
+    let ready = "#!/bin/sh\njava -Xmx64m -cp zookeeper/lib/zookeeper.jar \
+                 org.apache.zookeeper.client.FourLetterWordMain \"$1\" \"$2\" srvr 2>/dev/null | grep -q '^Mode: '\n";
     let versions = ["3.8.0", "3.8.1"];
     for version in versions {
         let members = [
             file(&format!("zookeeper-{version}/bin/serve"), 0o755, start),
+            file(&format!("zookeeper-{version}/bin/ready"), 0o755, ready),
             file(&format!("zookeeper-{version}/lib/zookeeper.jar"), 0o644, fs::read(jar).unwrap()),
             file(&format!("zookeeper-{version}/VERSION"), 0o644, version),
         ];
