@@ -30,7 +30,7 @@ pub struct Deadline {
 pub enum Record {
     /// The first record of a role on this node.
     Created {
-        /// [`FORMAT`].
+        /// `FORMAT`.
         format: u32,
         /// Which role.
         role: Role,

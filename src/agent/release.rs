@@ -25,7 +25,7 @@ pub enum Rendered {
 /// What a release was made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseRecord {
-    /// [`RELEASE_FORMAT`].
+    /// `RELEASE_FORMAT`.
     pub format: u32,
     /// Its name.
     pub release: ReleaseName,
