@@ -54,7 +54,7 @@ pub(crate) fn files(version: &str) -> Files {
     let mut files = Files::new();
     files.insert("run.sh".into(), b"#!/bin/sh\nexec sleep 1000\n".to_vec());
     for n in 0..300u64 {
-        let mut bytes = noise(n, 2000 + 37 * n as usize);
+        let mut bytes = noise(n, 2000 + 37 * usize::try_from(n).unwrap());
         if n % 20 == 0 {
             bytes.extend_from_slice(version.as_bytes());
         }
@@ -119,7 +119,7 @@ impl Project {
         let mut tar = tar::Builder::new(gzip);
         for (name, bytes) in files {
             let mut header = tar::Header::new_gnu();
-            header.set_mode(if name.ends_with(".sh") { 0o755 } else { 0o644 });
+            header.set_mode(if name == "run.sh" { 0o755 } else { 0o644 });
             header.set_size(bytes.len() as u64);
             header.set_entry_type(tar::EntryType::Regular);
             tar.append_data(&mut header, format!("web-{version}/{name}"), bytes.as_slice()).unwrap();
