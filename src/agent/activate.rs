@@ -17,6 +17,7 @@ use super::guard;
 use super::names::ReleaseName;
 use super::record::{Deadline, Record};
 use crate::fs::{IoError, SwapError};
+use crate::model::millis;
 
 /// What to make current.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,11 +164,10 @@ pub(super) fn activate(desk: &mut Desk, wanted: &Activation) -> Result<Activated
 
 /// When something that is to be confirmed within that time from now is taken back.
 pub(super) fn deadline(within: Duration) -> Deadline {
-    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Deadline {
         boot: boot::id().to_owned(),
-        at_ms: ms(boot::now().saturating_add(within)),
-        within_ms: ms(within),
+        at_ms: millis(boot::now().saturating_add(within)),
+        within_ms: millis(within),
     }
 }
 

@@ -14,7 +14,7 @@ use super::stage_error::StageError;
 use super::supervise::{ExecError, SuperviseError, UnitError};
 use super::wire::WireError;
 use crate::fs::{IoError, SwapError};
-use crate::model::Role;
+use crate::model::{Role, causes};
 
 /// Why an operation on a node failed.
 #[derive(Debug, thiserror::Error)]
@@ -230,12 +230,7 @@ impl AgentError {
 
     /// As it goes over the wire.
     pub fn line(&self) -> ErrorLine {
-        let mut causes = Vec::new();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            causes.push(cause.to_string());
-            source = cause.source();
-        }
+        let causes = causes(self);
         let owner = match self {
             Self::Lock(LockError::Held { owner } | LockError::Lost { owner }) => owner.clone().map(Box::new),
             _ => None,

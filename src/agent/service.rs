@@ -4,7 +4,7 @@ use camino::Utf8Path;
 
 use super::render::Renderer;
 use super::supervise::{UNIT_FORMAT, Unit};
-use crate::model::Span;
+use crate::model::{Span, millis};
 use crate::recipe::{Limit, OrTemplate, Probe, Ready, Service};
 
 /// Why a service's text cannot be used.
@@ -108,7 +108,7 @@ pub(super) fn unit(
         command,
         env: env.collect::<Result<_, _>>()?,
         signal: values.text("stop.signal", &service.stop.signal)?,
-        timeout_ms: u64::try_from(timeout.0.as_millis()).unwrap_or(u64::MAX),
+        timeout_ms: millis(timeout.0),
         limits: limits.collect::<Result<_, _>>()?,
         cwd: release.to_owned(),
         log: log.to_owned(),

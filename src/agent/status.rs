@@ -15,7 +15,7 @@ use super::record::Deadline;
 use super::state::{Phase, State};
 use super::supervise::{Pidfile, Process, ProcessState, Supervisor as _, Unit};
 use crate::fs::{DirLock, LockKind};
-use crate::model::{Digest, Role, Version};
+use crate::model::{Digest, Role, Version, millis};
 use crate::recipe::{Ready, ServiceKind};
 
 /// A node.
@@ -175,9 +175,7 @@ fn describe(dir: &RoleDir, state: &State, process: Process, problem: Option<Stri
     let current = state.current.clone();
     let unit = current.as_ref().and_then(|release| Unit::read(&dir.release_service(release)).ok().flatten());
     let left = |deadline: &Deadline| {
-        (deadline.boot == boot::id()).then(|| {
-            deadline.at_ms.saturating_sub(u64::try_from(boot::now().as_millis()).unwrap_or(u64::MAX))
-        })
+        (deadline.boot == boot::id()).then(|| deadline.at_ms.saturating_sub(millis(boot::now())))
     };
     RoleStatus {
         role: dir.role().clone(),

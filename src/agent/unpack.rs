@@ -15,7 +15,7 @@ use super::error::AgentError;
 use super::objects::{ObjectId, Objects, Pending};
 use super::wire::{self, Item, MAX_PATCH, WireError};
 use crate::bundle::{Toc, frame, layout};
-use crate::model::Hasher;
+use crate::model::{Buffers, Hasher};
 
 /// Bytes of items, packed and unpacked, that are under way at a time.
 const BUDGET: u64 = 96 << 20;
@@ -64,7 +64,7 @@ pub(super) fn unpack(
         failure: Mutex::new(None),
         wire_bytes: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
-        buffers: Buffers::default(),
+        buffers: Buffers::at_most(MAX_KEPT, usize::try_from(2 * layout::PIECE).unwrap_or(usize::MAX)),
     };
     receiver.run(from)?;
     let left = lock(&receiver.lacking).len();
@@ -94,27 +94,6 @@ struct Receiver<'a> {
     wire_bytes: AtomicU64,
     bytes: AtomicU64,
     buffers: Buffers,
-}
-
-/// Buffers that are used again: touching fresh memory costs more than filling it. As many are kept as may be
-/// under way within [`BUDGET`].
-#[derive(Default)]
-struct Buffers(Mutex<Vec<Vec<u8>>>);
-
-impl Buffers {
-    /// An empty one.
-    fn take(&self) -> Vec<u8> {
-        lock(&self.0).pop().unwrap_or_default()
-    }
-
-    /// Hands one back.
-    fn give(&self, mut buffer: Vec<u8>) {
-        buffer.clear();
-        let mut kept = lock(&self.0);
-        if buffer.capacity() as u64 <= 2 * layout::PIECE && kept.len() < MAX_KEPT {
-            kept.push(buffer);
-        }
-    }
 }
 
 impl<'a> Receiver<'a> {

@@ -253,9 +253,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::Budget;
-    use super::super::collect::{Buffers, Collector};
+    use super::super::collect::Collector;
     use super::*;
-    use crate::model::{BundlePath, Cancel};
+    use crate::model::{Buffers, BundlePath, Cancel};
 
     fn path(text: &str) -> BundlePath {
         BundlePath::new(text).unwrap()

@@ -5,14 +5,14 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::spill::{Keeper, Kept};
 use super::{Budget, Stage, Stages, WorkError};
 use crate::bundle::layout::{self, PIECE};
 use crate::bundle::{Entry, Node, frame};
-use crate::model::{BundlePath, Cancel, Digest, Hasher};
+use crate::model::{Buffers, BundlePath, Cancel, Digest, Hasher};
 
 /// One entry and, for a regular file, what it holds.
 #[derive(Debug)]
@@ -34,23 +34,6 @@ pub(super) enum Content {
 
 /// Where a frame will be once it is made.
 pub(super) type Slot = OnceLock<Result<Kept, Arc<WorkError>>>;
-
-/// Buffers of a piece's size that are used again: touching fresh memory costs more than filling it.
-#[derive(Debug, Default)]
-pub(super) struct Buffers(Mutex<Vec<Vec<u8>>>);
-
-impl Buffers {
-    /// An empty buffer, with the room of one used before if there is one.
-    pub(super) fn take(&self) -> Vec<u8> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
-    }
-
-    /// Hands a buffer back.
-    pub(super) fn give(&self, mut buffer: Vec<u8>) {
-        buffer.clear();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
-    }
-}
 
 /// What all layers of a build share.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use camino::Utf8Path;
 
 use super::artifacts::{self, Found};
-use super::collect::{Buffers, Shared};
+use super::collect::Shared;
 use super::commit::{Commit, Made};
 use super::compose::{self, Part, Ready};
 use super::source::{ArtifactSource, ConfRead, read_conf};
@@ -25,7 +25,7 @@ use super::work::{self, Done, Job, Source, Workshop};
 use super::{Budget, BuildError, Observer, Options, Stages, Syncer, lock};
 use crate::archive::Limits;
 use crate::fs::LockKind;
-use crate::model::{BundlePath, Cancel, Digest, Role};
+use crate::model::{Buffers, BundlePath, Cancel, Digest, Role};
 use crate::recipe::{Lock, Project, Spec};
 use crate::store::{ArtifactCache, LayerRecord, Store};
 

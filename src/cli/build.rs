@@ -10,6 +10,7 @@ use super::context::Context;
 use super::error::{Failure, exit};
 use super::rows;
 use crate::build::{Options, Outcome, Stage, build};
+use crate::model::millis;
 use crate::recipe::Project;
 use crate::report::BuildProgress;
 
@@ -65,7 +66,7 @@ fn json(outcome: &Outcome, started: Instant) -> Value {
         "artifacts_read": outcome.artifacts_read,
         "locked": outcome.locked,
         "warnings": outcome.warnings,
-        "duration_ms": u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "duration_ms": millis(started.elapsed()),
     })
 }
 

@@ -87,12 +87,18 @@ pub(super) fn claim(rollout: Option<String>) -> Claim {
     Claim { rollout, ..super::node::by_hand() }
 }
 
+/// A runtime for what speaks to nodes.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(exit::FAILED, "io", "could not start threads").cause(error.to_string()))
+}
+
 /// Runs `work` on threads of its own until it is done, or until a signal asks for the stop.
 pub(super) fn run<T>(cancel: &Cancel, work: impl Future<Output = T>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.map_err(|error| {
-        Failure::new(exit::FAILED, "io", "could not start threads").cause(error.to_string())
-    })?;
+    let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         tokio::select! {
             done = work => Ok(done),

@@ -2,12 +2,12 @@
 
 use std::io::Write as _;
 
-use super::cluster::{ClusterArgs, claim};
+use super::cluster::{ClusterArgs, claim, runtime};
 use super::context::{Context, print};
 use super::error::{Failure, exit};
 use super::operate::{
-    Prepared, Session, Wish, before_anything, has_terminal, prepare, remark_on_kinds, rollouts, runtime,
-    signals, wanted,
+    Prepared, Session, Wish, before_anything, has_terminal, prepare, remark_on_kinds, rollouts, signals,
+    wanted,
 };
 use crate::fs::IoError;
 use crate::model::{Span, Timestamp};

@@ -46,15 +46,6 @@ pub(super) struct Prepared {
     pub(super) previews: BTreeMap<At, Preview>,
 }
 
-/// A runtime for what speaks to nodes.
-pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(exit::FAILED, "io", "could not start threads").cause(error.to_string()))
-}
-
 /// The store, which is where rollouts are written down too.
 pub(super) fn out(context: &Context) -> Result<Utf8PathBuf, Failure> {
     Ok(context.folder()?.join("out"))

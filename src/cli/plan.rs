@@ -1,9 +1,10 @@
 //! `windlass plan`: what a promotion would do, decided and shown, without doing it.
 
 use super::args::Plan;
+use super::cluster::runtime;
 use super::context::Context;
 use super::error::{Failure, exit};
-use super::operate::{Session, Wish, before_anything, prepare, remark_on_kinds, runtime, signals, wanted};
+use super::operate::{Session, Wish, before_anything, prepare, remark_on_kinds, signals, wanted};
 use crate::report::{plan_json, plan_text};
 
 /// Shows the plan, and saves it where that is asked for.

@@ -10,7 +10,7 @@ use super::cluster;
 use super::context::Context;
 use super::error::{Failure, exit};
 use crate::inventory::Cluster;
-use crate::model::{ByteSize, NodeName, Reference, Role};
+use crate::model::{ByteSize, NodeName, Reference, Role, millis};
 use crate::push::{Load, NodeOutcome, Observer, Options, Pushed, Pusher, Ready, World, push, wants};
 use crate::report::{PushProgress, Table};
 use crate::store::Store;
@@ -84,7 +84,6 @@ fn json(outcomes: &[NodeOutcome]) -> Value {
 }
 
 fn row(node: &NodeName, pushed: &Pushed) -> Value {
-    let millis = |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     json!({
         "node": node,
         "role": pushed.role,

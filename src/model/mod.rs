@@ -1,6 +1,8 @@
 //! Digests, names, paths and sizes: values that are checked once, where they enter. No I/O.
 
+mod buffers;
 mod cancel;
+mod causes;
 mod digest;
 mod near;
 mod path;
@@ -9,11 +11,13 @@ mod size;
 mod span;
 mod timestamp;
 
+pub use buffers::Buffers;
 pub use cancel::{Cancel, Cancelled};
+pub use causes::causes;
 pub use digest::{Digest, DigestError, Hasher};
 pub use near::nearest;
 pub use path::{BundlePath, PathError};
 pub use role::{NameError, NodeName, Reference, ReferenceError, Role, Version};
 pub use size::{ByteSize, SizeError};
-pub use span::{DurationError, Span};
+pub use span::{DurationError, Span, millis};
 pub use timestamp::Timestamp;

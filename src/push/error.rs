@@ -1,7 +1,7 @@
 //! Why a bundle did not get to a node, or could not be staged there.
 
 use crate::fs::IoError;
-use crate::model::{NodeName, Role};
+use crate::model::{NodeName, Role, causes};
 use crate::remote::{RemoteError, SecretError};
 use crate::store::StoreError;
 
@@ -75,15 +75,7 @@ impl PushError {
                 std::iter::once(source.to_string()).chain(source.causes()).collect()
             }
             Self::Damaged { source, .. } => source.causes(),
-            other => {
-                let mut causes = Vec::new();
-                let mut source = std::error::Error::source(other);
-                while let Some(cause) = source {
-                    causes.push(cause.to_string());
-                    source = cause.source();
-                }
-                causes
-            }
+            other => causes(other),
         }
     }
 

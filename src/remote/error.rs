@@ -5,7 +5,7 @@ use std::io;
 use camino::Utf8PathBuf;
 
 use crate::agent::{ErrorLine, Owner};
-use crate::model::NodeName;
+use crate::model::{NodeName, causes};
 use crate::transport::{ErrorKind, TransportError};
 
 /// Why something did not work on a node.
@@ -194,13 +194,7 @@ impl RemoteError {
         if let Self::Agent { line, .. } | Self::Locked { line, .. } = self {
             return line.causes.clone();
         }
-        let mut causes = Vec::new();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            causes.push(cause.to_string());
-            source = cause.source();
-        }
-        causes
+        causes(self)
     }
 
     /// What a person might do about it, a line each.

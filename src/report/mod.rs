@@ -5,6 +5,7 @@ mod progress;
 mod push_progress;
 mod rollout_text;
 mod rollout_view;
+mod shown;
 mod table;
 mod tree_diff;
 

@@ -5,8 +5,9 @@ use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 
+use super::shown::Shown;
 use crate::build::Observer;
 use crate::model::{ByteSize, Role};
 
@@ -19,13 +20,6 @@ pub struct BuildProgress {
 }
 
 #[derive(Debug)]
-enum Shown {
-    Bars(MultiProgress),
-    Lines,
-    Nothing,
-}
-
-#[derive(Debug)]
 struct State {
     bar: Option<ProgressBar>,
     total: u64,
@@ -34,11 +28,7 @@ struct State {
 impl BuildProgress {
     /// Bars, lines, or nothing.
     pub fn new(bars: bool, quiet: bool) -> Self {
-        let shown = match (quiet, bars) {
-            (true, _) => Shown::Nothing,
-            (false, true) => Shown::Bars(MultiProgress::new()),
-            (false, false) => Shown::Lines,
-        };
+        let shown = Shown::new(bars, quiet);
         Self { shown, started: Instant::now(), roles: Mutex::default() }
     }
 

@@ -1,13 +1,13 @@
 //! A push's progress: a bar for each node on a terminal, lines elsewhere.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar};
+use indicatif::ProgressBar;
 
 use super::progress::bytes_bar;
+use super::shown::Shown;
 use crate::model::{ByteSize, NodeName, Role};
 use crate::push::{Observer, Phase};
 
@@ -16,13 +16,6 @@ use crate::push::{Observer, Phase};
 pub struct PushProgress {
     shown: Shown,
     nodes: Mutex<BTreeMap<NodeName, State>>,
-}
-
-#[derive(Debug)]
-enum Shown {
-    Bars(MultiProgress),
-    Lines,
-    Nothing,
 }
 
 #[derive(Debug)]
@@ -37,11 +30,7 @@ struct State {
 impl PushProgress {
     /// Bars, lines, or nothing.
     pub fn new(bars: bool, quiet: bool) -> Self {
-        let shown = match (quiet, bars) {
-            (true, _) => Shown::Nothing,
-            (false, true) => Shown::Bars(MultiProgress::new()),
-            (false, false) => Shown::Lines,
-        };
+        let shown = Shown::new(bars, quiet);
         Self { shown, nodes: Mutex::default() }
     }
 
@@ -59,15 +48,6 @@ impl PushProgress {
             Shown::Lines | Shown::Nothing => None,
         };
         State { bar, started: Instant::now(), before: 0, sent: 0 }
-    }
-
-    fn line(&self, text: &str) {
-        match &self.shown {
-            // Progress that cannot be written is not worth failing for.
-            Shown::Lines => drop(writeln!(std::io::stderr(), "{text}")),
-            Shown::Bars(bars) => drop(bars.println(text)),
-            Shown::Nothing => {}
-        }
     }
 }
 
@@ -91,8 +71,8 @@ impl Observer for PushProgress {
             match (phase, role) {
                 (Phase::Connecting | Phase::Tables | Phase::Patches, _) | (_, None)
                     if phase != Phase::Done => {}
-                (Phase::Done, _) => self.line(&format!("{node}: done, {sent} sent in {seconds:.1} s")),
-                (_, Some(role)) => self.line(&format!("{node}: {role}: {}", phase.word())),
+                (Phase::Done, _) => self.shown.line(&format!("{node}: done, {sent} sent in {seconds:.1} s")),
+                (_, Some(role)) => self.shown.line(&format!("{node}: {role}: {}", phase.word())),
                 (_, None) => {}
             }
         }
@@ -115,7 +95,7 @@ impl Observer for PushProgress {
 
     fn patched(&self, role: &Role, count: usize, bytes: u64, took: Duration) {
         let (size, seconds) = (ByteSize(bytes), took.as_secs_f64());
-        self.line(&format!("{role}: {count} patches made, {size}, in {seconds:.2} s"));
+        self.shown.line(&format!("{role}: {count} patches made, {size}, in {seconds:.2} s"));
     }
 
     fn failed(&self, node: &NodeName) {

@@ -5,8 +5,9 @@ use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 
+use super::shown::Shown;
 use crate::model::{ByteSize, NodeName, Role};
 use crate::push::{Observer, Phase};
 use crate::rollout::{At, Event, NodeState};
@@ -16,13 +17,6 @@ use crate::rollout::{At, Event, NodeState};
 pub struct RolloutView {
     shown: Shown,
     nodes: Mutex<BTreeMap<At, Node>>,
-}
-
-#[derive(Debug)]
-enum Shown {
-    Live(MultiProgress),
-    Lines,
-    Nothing,
 }
 
 #[derive(Debug, Default)]
@@ -36,28 +30,16 @@ struct Node {
 impl RolloutView {
     /// Live lines, plain lines, or nothing.
     pub fn new(live: bool, quiet: bool, json: bool) -> Self {
-        let shown = match (quiet || json, live) {
-            (true, _) => Shown::Nothing,
-            (false, true) => Shown::Live(MultiProgress::new()),
-            (false, false) => Shown::Lines,
-        };
+        let shown = Shown::new(live, quiet || json);
         Self { shown, nodes: Mutex::default() }
     }
 
     /// Says something between the lines, whatever is shown.
     pub fn remark(&self, text: &str) {
         match &self.shown {
-            Shown::Live(bars) => drop(bars.println(text)),
+            Shown::Bars(bars) => drop(bars.println(text)),
             // Progress that cannot be written is not worth failing for.
             Shown::Lines | Shown::Nothing => drop(writeln!(std::io::stderr(), "{text}")),
-        }
-    }
-
-    fn line(&self, text: &str) {
-        match &self.shown {
-            Shown::Live(bars) => drop(bars.println(text)),
-            Shown::Lines => drop(writeln!(std::io::stderr(), "{text}")),
-            Shown::Nothing => {}
         }
     }
 
@@ -71,7 +53,7 @@ impl RolloutView {
 
     /// The live line of a node says something else now.
     fn live(&self, at: &At, message: String) {
-        let Shown::Live(bars) = &self.shown else { return };
+        let Shown::Bars(bars) = &self.shown else { return };
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         let node = nodes.entry(at.clone()).or_default();
         let bar = node.bar.get_or_insert_with(|| {
@@ -97,7 +79,7 @@ impl RolloutView {
     pub fn event(&self, event: &Event) {
         match event {
             Event::RolloutStarted { waves, nodes, .. } => {
-                self.line(&format!("{} in {}", many(nodes.len(), "change"), many(*waves, "wave")));
+                self.shown.line(&format!("{} in {}", many(nodes.len(), "change"), many(*waves, "wave")));
             }
             Event::WaveStarted { wave, canary, forming, back, nodes } => {
                 let kind = match (canary, forming, back) {
@@ -107,7 +89,7 @@ impl RolloutView {
                     _ => "",
                 };
                 let names: Vec<String> = nodes.iter().map(|at| format!("{} {}", at.node, at.role)).collect();
-                self.line(&format!("wave {wave}{kind}: {}", names.join(", ")));
+                self.shown.line(&format!("wave {wave}{kind}: {}", names.join(", ")));
             }
             Event::StepStarted { at, step, .. } => self.live(at, step.to_string()),
             Event::StepProgress { at, step, waits_for, elapsed_ms, .. } => {
@@ -115,7 +97,7 @@ impl RolloutView {
                 self.live(at, format!("{step}: {waits}"));
                 // That nothing listens yet right after the start is no news.
                 if matches!(self.shown, Shown::Lines) && *elapsed_ms >= 300 {
-                    self.line(&format!("{} {step} after {}: {waits}", name(at), took(*elapsed_ms)));
+                    self.shown.line(&format!("{} {step} after {}: {waits}", name(at), took(*elapsed_ms)));
                 }
             }
             Event::StepDone { at, step, duration_ms, release, bytes_sent } => {
@@ -124,26 +106,31 @@ impl RolloutView {
                     bytes_sent.map_or_else(String::new, |bytes| format!(", {} sent", ByteSize(bytes)));
                 let text = format!("{} {step}{release} ({}{bytes})", name(at), took(*duration_ms));
                 self.rest(at);
-                self.line(&text);
+                self.shown.line(&text);
             }
             Event::StepFailed { at, step, duration_ms, error } => {
                 self.rest(at);
-                self.line(&format!("{} {step} FAILED ({}): {}", name(at), took(*duration_ms), error.full()));
+                self.shown.line(&format!(
+                    "{} {step} FAILED ({}): {}",
+                    name(at),
+                    took(*duration_ms),
+                    error.full()
+                ));
             }
             Event::UndoStarted { at, step } => {
                 self.live(at, format!("going back: {step} failed"));
                 if matches!(self.shown, Shown::Lines) {
-                    self.line(&format!("{} going back", name(at)));
+                    self.shown.line(&format!("{} going back", name(at)));
                 }
             }
-            Event::StepUndone { at, step } => self.line(&format!("{} {step} undone", name(at))),
+            Event::StepUndone { at, step } => self.shown.line(&format!("{} {step} undone", name(at))),
             Event::UndoFailed { at, step, error } => {
-                self.line(&format!("{} {step} COULD NOT BE UNDONE: {}", name(at), error.full()));
+                self.shown.line(&format!("{} {step} COULD NOT BE UNDONE: {}", name(at), error.full()));
             }
             Event::NodeDone { result } => {
                 self.rest(&result.at);
                 if result.state != NodeState::Done {
-                    self.line(&format!("{} {}", name(&result.at), super::state_word(result.state)));
+                    self.shown.line(&format!("{} {}", name(&result.at), super::state_word(result.state)));
                 }
             }
             Event::WaveDone { .. } => {}
@@ -170,7 +157,7 @@ impl Observer for RolloutView {
     }
 
     fn sent(&self, node: &NodeName, bytes: u64) {
-        if !matches!(self.shown, Shown::Live(_)) {
+        if !matches!(self.shown, Shown::Bars(_)) {
             return;
         }
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);

@@ -16,7 +16,7 @@ use super::ports::{Fault, Held, NodeError, Nodes, Person, Recorder};
 use super::step::StepKind;
 use super::track::Gate;
 use crate::agent::ReleaseName;
-use crate::model::Span;
+use crate::model::{Span, millis};
 use crate::recipe::{OrTemplate, Ready};
 
 /// How long a single probe may take.
@@ -144,7 +144,7 @@ impl Told {
             return Ok(());
         }
         self.last = Some((why.to_owned(), Instant::now()));
-        let elapsed_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let elapsed_ms = millis(self.begun.elapsed());
         let waits_for = Some(why.to_owned());
         let at = node.at();
         let event = Event::StepProgress { at, step, waits_for, bytes: None, total: None, elapsed_ms };

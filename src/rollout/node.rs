@@ -19,7 +19,7 @@ use super::ports::{Back, Fault, NodeError, Nodes, Person, Recorder, Swap};
 use super::step::{Step, StepKind};
 use super::track::{Gate, Track};
 use crate::agent::ReleaseName;
-use crate::model::{NodeName, Role, Span};
+use crate::model::{NodeName, Role, Span, millis};
 
 /// One role on one node, in a run.
 pub(super) struct NodeRun<'a, N, R, P> {
@@ -107,7 +107,7 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
                 done.unwrap_or_else(|_| Err(slow(step, within)))
             }
         };
-        let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let duration_ms = millis(begun.elapsed());
         let outcome = outcome.and_then(|release| {
             let done = Event::StepDone { at: self.at(), step, duration_ms, release, bytes_sent: None };
             Ok(self.run.recorder.record(done, false)?)

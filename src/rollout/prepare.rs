@@ -14,7 +14,7 @@ use super::ports::{Fault, NodeError, Nodes, Person, Recorder};
 use super::step::StepKind;
 use super::track::{Gate, Track};
 use crate::agent::{NodeStatus, RoleStatus};
-use crate::model::NodeName;
+use crate::model::{NodeName, millis};
 
 impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
     /// Locks, looks and stages: all that can be done before anything that runs is touched.
@@ -58,7 +58,7 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
                 let begun = Instant::now();
                 self.on_tracks(all, &node, |at| Event::StepStarted { at, step, then: Vec::new() });
                 let outcome = work(&node).await;
-                let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let duration_ms = millis(begun.elapsed());
                 self.on_tracks(all, &node, |at| match &outcome {
                     Ok(_) => Event::StepDone { at, step, duration_ms, release: None, bytes_sent: None },
                     Err(error) => Event::StepFailed { at, step, duration_ms, error: error.clone() },
@@ -134,7 +134,7 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
             let _ = self.recorder.record(event, false);
         }
         let begun = Instant::now();
-        let elapsed = || u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let elapsed = || millis(begun.elapsed());
         let outcomes = self.nodes.stage(&plans).await;
         let mut failures = Vec::new();
         for (track, outcome) in wanted.iter().zip(outcomes) {

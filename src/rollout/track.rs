@@ -8,6 +8,7 @@ use super::event::{At, NodeResult, NodeState};
 use super::plan::{Goal, NodePlan};
 use super::step::StepKind;
 use crate::agent::ReleaseName;
+use crate::model::millis;
 use crate::recipe::Ready;
 
 /// What proves that a release's service is ready.
@@ -116,7 +117,6 @@ impl Track {
     }
 
     pub(super) fn result(&self) -> NodeResult {
-        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let downtime = self.downtime + self.down_since.map_or(Duration::ZERO, |since| since.elapsed());
         NodeResult {
             at: self.at(),
@@ -124,8 +124,8 @@ impl Track {
             to: self.plan.to.clone(),
             release: self.release.clone(),
             state: self.state,
-            downtime_ms: ms(downtime),
-            tool_downtime_ms: ms(downtime.saturating_sub(self.own)),
+            downtime_ms: millis(downtime),
+            tool_downtime_ms: millis(downtime.saturating_sub(self.own)),
             bytes_sent: self.bytes_sent,
             next: self.next.clone(),
         }

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::{LayerReader, Store, StoreError, StoredBundle, Tagged};
 use crate::bundle::{Frame, Layer, Node, Toc, Tree};
-use crate::model::{Cancel, Cancelled, Digest, Hasher};
+use crate::model::{Cancel, Cancelled, Digest, Hasher, causes};
 
 /// Something wrong with a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -76,13 +76,7 @@ fn blob_path(digest: &Digest) -> String {
 
 /// An error with all its causes on one line.
 fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+    std::iter::once(error.to_string()).chain(causes(error)).collect::<Vec<_>>().join(": ")
 }
 
 /// What was found out about a layer.

@@ -21,6 +21,7 @@ use crate::agent::accounts;
 use crate::agent::layout::RoleDir;
 use crate::agent::names::ReleaseName;
 use crate::fs::{FileLock, IoError, IoResultExt as _};
+use crate::model::millis;
 
 /// How long KILL may take.
 const AFTER_KILL: Duration = Duration::from_secs(10);
@@ -71,7 +72,7 @@ impl Supervisor for Pidfile {
         {
             lock.file().set_len(0).at("empty", &path)?;
         }
-        stopped.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        stopped.duration_ms = millis(begun.elapsed());
         Ok(stopped)
     }
 

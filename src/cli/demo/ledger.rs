@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
 use super::client::Seen;
-use crate::model::ByteSize;
+use crate::model::{ByteSize, millis};
 use crate::report::Table;
 use crate::store::Store;
 
@@ -95,7 +95,7 @@ impl Ledger {
             json!({
                 "command": row.command,
                 "exit": row.exit,
-                "duration_ms": u64::try_from(row.took.as_millis()).unwrap_or(u64::MAX),
+                "duration_ms": millis(row.took),
                 "nodes": row.nodes.iter().map(node).collect::<Vec<_>>(),
                 "client": row.client.map(|seen| json!({
                     "requests": seen.requests, "failed": seen.failed, "retried": seen.retried,
