@@ -21,6 +21,7 @@
 //! | [`recipe`] | windlass.toml, recipes, templates, windlass.lock, diagnostics |
 //! | [`fs`] | the only place that renames, links, locks and fsyncs |
 //! | [`model`] | digest, names, paths, sizes: no I/O |
+pub mod adapters;
 pub mod agent;
 pub mod archive;
 pub mod build;

@@ -19,7 +19,7 @@ use super::heal::{HealContext, Healed};
 use super::lock::Claim;
 use super::names::ReleaseName;
 use super::preview::{Preview, PreviewRequest};
-use super::record::Entry;
+use super::record::{Entry, Errand, Setting};
 use super::rollback::RolledBack;
 use super::stage::{StageRequest, Staged};
 use super::status::NodeStatus;
@@ -172,6 +172,31 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         within: Option<Span>,
     },
+    /// Settings of the service's cluster are about to be changed, or, with none, are back; answered by
+    /// [`Journalled`].
+    Settings {
+        /// Which role.
+        role: Role,
+        /// Each with what it was.
+        settings: Vec<Setting>,
+    },
+    /// A rollout is going to change the role; answered by [`Journalled`].
+    Plan {
+        /// Which role.
+        role: Role,
+        /// What for.
+        #[serde(flatten)]
+        errand: Errand,
+    },
+    /// A rollout ended; answered by [`Journalled`].
+    End {
+        /// Which role.
+        role: Role,
+        /// Which rollout.
+        rollout: String,
+        /// How: the name of its outcome.
+        outcome: String,
+    },
     /// A role's journal; answered by [`History`].
     Journal {
         /// Which role.
@@ -216,6 +241,13 @@ pub struct Confirmed {
 pub struct Noted {
     /// About which release.
     pub release: ReleaseName,
+}
+
+/// It is in the role's journal, on the disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Journalled {
+    /// Which role's.
+    pub role: Role,
 }
 
 /// What differs on the disk.
@@ -266,6 +298,7 @@ pub enum Answer {
     Confirmed(Confirmed),
     RolledBack(RolledBack),
     Noted(Noted),
+    Journalled(Journalled),
     Drift(Drift),
     Healed(Healed),
     Collected(Collected),
@@ -303,6 +336,9 @@ impl Request {
             | Self::ServiceStop { role, .. }
             | Self::ServiceStatus { role }
             | Self::Probe { role, .. }
+            | Self::Settings { role, .. }
+            | Self::Plan { role, .. }
+            | Self::End { role, .. }
             | Self::Journal { role } => Some(role),
             Self::Status { role } => role.as_ref(),
             Self::Have { .. } | Self::Gc(_) => None,

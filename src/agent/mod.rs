@@ -57,7 +57,8 @@ pub mod wire;
 pub use activate::{ActivateError, Activated, Activation};
 pub use bundles::{Bundle, BundleError, Wanted};
 pub use call::{
-    Answer, Call, Confirmed, Drift, Have, History, Line, Noted, Probed, Request, ServiceStarted, WantedObject,
+    Answer, Call, Confirmed, Drift, Have, History, Journalled, Line, Noted, Probed, Request, ServiceStarted,
+    WantedObject,
 };
 pub use desk::Desk;
 pub use drift::{Difference, What};
@@ -73,7 +74,7 @@ pub use objects::{ObjectError, ObjectId, Objects};
 pub use ops::{Agent, ROOT_MODE, perform};
 pub use preview::{Change, Preview, PreviewFile, PreviewRequest};
 pub use receive::{read_line, receive};
-pub use record::{Deadline, Entry, Record};
+pub use record::{Deadline, Entry, Errand, Record, Setting};
 pub use release::{ReleaseRecord, Rendered};
 pub use render::{ClusterContext, Context, NodeContext};
 pub use rollback::{Rollback, RolledBack};

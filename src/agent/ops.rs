@@ -9,7 +9,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::activate::{self, Activation};
 use super::call::{
-    Answer, Call, Confirmed, Drift, Have, History, Noted, Probed, Request, ServiceStarted, WantedObject,
+    Answer, Call, Confirmed, Drift, Have, History, Journalled, Noted, Probed, Request, ServiceStarted,
+    WantedObject,
 };
 use super::desk::Desk;
 use super::error::AgentError;
@@ -147,6 +148,21 @@ fn change_role(desk: &mut Desk, request: Request) -> Result<Answer, AgentError> 
         Request::ServiceStop { why, .. } => {
             let why = if why.is_empty() { "asked to".to_owned() } else { why };
             Ok(Answer::Stopped(desk.stop_service(&why)?))
+        }
+        Request::Settings { role, settings } => {
+            // Said again by whoever resumes: what was there before it was changed first is what counts.
+            if desk.state().settings != settings {
+                desk.record(Record::Settings { settings })?;
+            }
+            Ok(Answer::Journalled(Journalled { role }))
+        }
+        Request::Plan { role, errand } => {
+            desk.record(Record::Planned { errand })?;
+            Ok(Answer::Journalled(Journalled { role }))
+        }
+        Request::End { role, rollout, outcome } => {
+            desk.record(Record::Ended { rollout, outcome })?;
+            Ok(Answer::Journalled(Journalled { role }))
         }
         Request::Status { .. }
         | Request::Have { .. }

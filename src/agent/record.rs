@@ -147,6 +147,54 @@ pub enum Record {
         /// Why.
         why: String,
     },
+    /// Settings of the service's cluster are about to be changed; none: they are what they were.
+    Settings {
+        /// Each with what it was.
+        settings: Vec<Setting>,
+    },
+    /// A rollout has this role among what it is going to change. Every release that it needs is on the disk.
+    Planned {
+        /// What for.
+        #[serde(flatten)]
+        errand: Errand,
+    },
+    /// That rollout ended.
+    Ended {
+        /// Which.
+        rollout: String,
+        /// How: the name of its outcome.
+        outcome: String,
+    },
+}
+
+/// A setting of a service's cluster that a rollout changes, with what it was. No secret is in one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// In which cluster: whatever tells it apart from others, as Elasticsearch's `cluster_uuid`.
+    pub cluster: String,
+    /// Which, as its adapter names it: `persistent.cluster.routing.allocation.enable`.
+    pub name: String,
+    /// What it was before the rollout; null is "not set".
+    pub prior: serde_json::Value,
+    /// What the rollout sets it to.
+    pub value: serde_json::Value,
+}
+
+/// What a rollout is going to do with a role, so that any machine can go on with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Errand {
+    /// The rollout's id.
+    pub rollout: String,
+    /// Its kind: the command that makes such a rollout.
+    pub kind: String,
+    /// What was current; `None` is no release.
+    pub from: Option<ReleaseName>,
+    /// What shall be current; `None` is no release.
+    pub to: Option<ReleaseName>,
+    /// By whom.
+    pub who: String,
+    /// From which machine.
+    pub host: String,
 }
 
 impl Record {
@@ -168,12 +216,15 @@ impl Record {
             | Self::Removed { .. }
             | Self::ServiceStart { .. }
             | Self::ServiceStop { .. }
-            | Self::ServiceFailed { .. } => true,
+            | Self::ServiceFailed { .. }
+            | Self::Settings { .. }
+            | Self::Planned { .. } => true,
             Self::Created { .. }
             | Self::Activated { .. }
             | Self::Abandoned { .. }
             | Self::RolledBack { .. }
-            | Self::ServiceStopped { .. } => false,
+            | Self::ServiceStopped { .. }
+            | Self::Ended { .. } => false,
         }
     }
 }

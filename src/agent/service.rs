@@ -1,11 +1,13 @@
 //! A recipe's `[service]` becomes a release's [`Unit`]: every template rendered, every value read.
 
+use std::collections::BTreeMap;
+
 use camino::Utf8Path;
 
 use super::render::Renderer;
 use super::supervise::{UNIT_FORMAT, Unit};
 use crate::model::{Span, millis};
-use crate::recipe::{Limit, OrTemplate, Probe, Ready, Service};
+use crate::recipe::{Api, Limit, OrTemplate, Probe, Ready, Service};
 
 /// Why a service's text cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,11 +72,24 @@ impl Values<'_> {
         };
         Ok(Ready { probe, within: OrTemplate::Value(self.span("ready.within", &ready.within)?) })
     }
+
+    fn api(&self, api: &Api) -> Result<Api, ServiceError> {
+        Ok(Api {
+            port: api.port.as_ref().map(|port| self.number("api.port", port)).transpose()?,
+            tls: api.tls,
+            ca: self.optional("api.ca", api.ca.as_ref())?,
+            server_name: self.optional("api.server_name", api.server_name.as_ref())?,
+            user: self.optional("api.user", api.user.as_ref())?,
+            password: self.optional("api.password", api.password.as_ref())?,
+            api_key: self.optional("api.api_key", api.api_key.as_ref())?,
+        })
+    }
 }
 
 /// Renders a service for the release at `release`.
 pub(super) fn unit(
     service: &Service,
+    versions: &BTreeMap<String, String>,
     renderer: &Renderer,
     release: &Utf8Path,
     log: &Utf8Path,
@@ -113,5 +128,7 @@ pub(super) fn unit(
         cwd: release.to_owned(),
         log: log.to_owned(),
         ready: service.ready.as_ref().map(|ready| values.ready(ready)).transpose()?,
+        api: service.api.as_ref().map(|api| values.api(api)).transpose()?,
+        product: versions.get(service.kind.name()).cloned(),
     })
 }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::names::ReleaseName;
-use super::record::{Deadline, FORMAT, Record};
+use super::record::{Deadline, Errand, FORMAT, Record, Setting};
 use crate::model::Digest;
 
 /// What is under way.
@@ -76,6 +76,10 @@ pub struct State {
     /// The activation that waits for a confirmation.
     pub unconfirmed: Option<Unconfirmed>,
     announced: Option<Unconfirmed>,
+    /// What a rollout changed in the service's cluster, and has not put back.
+    pub settings: Vec<Setting>,
+    /// The last rollout that had this role among what it changes, and how it ended.
+    pub errand: Option<(Errand, Option<String>)>,
 }
 
 /// A record that may not follow what is there.
@@ -219,6 +223,16 @@ impl State {
             }
             Record::ServiceStart { release } => drop(self.release(release)?),
             Record::ServiceStop { .. } | Record::ServiceStopped { .. } | Record::ServiceFailed { .. } => {}
+            Record::Settings { settings } => self.settings.clone_from(settings),
+            Record::Planned { errand } => self.errand = Some((errand.clone(), None)),
+            Record::Ended { rollout, outcome } => {
+                // Another rollout may have begun meanwhile; what is said of an older one is history.
+                if let Some((errand, ended)) = &mut self.errand
+                    && errand.rollout == *rollout
+                {
+                    *ended = Some(outcome.clone());
+                }
+            }
         }
         Ok(())
     }

@@ -11,12 +11,12 @@ use super::guard;
 use super::layout::{RoleDir, Root};
 use super::lock::{self, Owner};
 use super::names::ReleaseName;
-use super::record::Deadline;
+use super::record::{Deadline, Errand, Setting};
 use super::state::{Phase, State};
 use super::supervise::{Pidfile, Process, ProcessState, Supervisor as _, Unit};
 use crate::fs::{DirLock, LockKind};
 use crate::model::{Digest, Role, Version, millis};
-use crate::recipe::{Ready, ServiceKind};
+use crate::recipe::{Api, Ready, ServiceKind};
 
 /// A node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +71,21 @@ pub struct RoleStatus {
     /// What proves that it is ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<Ready>,
+    /// Where its adapter asks it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<Api>,
+    /// The product's version in the current release, where its bundle says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub product: Option<String>,
+    /// What a rollout changed in the service's cluster, and has not put back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<Setting>,
+    /// The last rollout that had this role among what it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errand: Option<Errand>,
+    /// How that ended; absent if it has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
 }
 
 /// A release on the disk.
@@ -217,6 +232,11 @@ fn describe(dir: &RoleDir, state: &State, process: Process, problem: Option<Stri
         busy: matches!(DirLock::attempt(dir.path(), LockKind::Shared), Ok(None)),
         problem,
         kind: unit.as_ref().map(|unit| unit.kind),
+        api: unit.as_ref().and_then(|unit| unit.api.clone()),
+        product: unit.as_ref().and_then(|unit| unit.product.clone()),
         probe: unit.and_then(|unit| unit.ready),
+        settings: state.settings.clone(),
+        ended: state.errand.as_ref().and_then(|(_, ended)| ended.clone()),
+        errand: state.errand.as_ref().map(|(errand, _)| errand.clone()),
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Loaded {
     pub(super) secrets: Secrets,
     pub(super) connector: Connector,
     pub(super) agent: AgentBinary,
+    /// Where the cluster file is: certificates that it names are relative to it.
+    pub(super) folder: Utf8PathBuf,
 }
 
 impl ClusterArgs {
@@ -42,10 +44,11 @@ impl ClusterArgs {
             None => context.folder()?.join("cluster.toml"),
         };
         let cluster = inventory::load(&path)?;
-        let secrets = Secrets::new(&cluster, path.parent().unwrap_or(Utf8Path::new("")));
+        let folder = path.parent().unwrap_or(Utf8Path::new("")).to_owned();
+        let secrets = Secrets::new(&cluster, &folder);
         // Passphrases are asked for on the terminal, where there is one.
         let connector = Connector::new(SshOptions { ask: Ask::Terminal, ..SshOptions::default() });
-        Ok(Loaded { cluster, secrets, connector, agent: agent()? })
+        Ok(Loaded { cluster, secrets, connector, agent: agent()?, folder })
     }
 
     /// The nodes and roles that are meant.

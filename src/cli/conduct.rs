@@ -66,6 +66,7 @@ async fn conduct(
     let view = RolloutView::new(context.bars(), context.common.quiet, context.is_json());
     let recorder = Told { journal: &journal, view: &view, json: context.is_json() };
     let person = Asked { context, view: &view };
+    let services = session.services();
     let finished = if plan.kind == Kind::Promote {
         let stager = PushStager {
             pusher: Pusher::new(context.store()?, manner.parallel, &context.cancel)?,
@@ -78,10 +79,10 @@ async fn conduct(
             who: operator.who.clone(),
             observer: &view,
         };
-        let live = Live { fleet: &session.fleet, claim, stager };
+        let live = Live { fleet: &session.fleet, claim, stager, services: &services };
         ran(&journal, plan, (&live, &recorder, &person), interrupted, operator, manner.now).await
     } else {
-        let live = Live { fleet: &session.fleet, claim, stager: NoStager };
+        let live = Live { fleet: &session.fleet, claim, stager: NoStager, services: &services };
         ran(&journal, plan, (&live, &recorder, &person), interrupted, operator, manner.now).await
     };
     view.end();

@@ -11,7 +11,7 @@ use super::error::{Failure, exit};
 use crate::agent::Preview;
 use crate::inventory::Node;
 use crate::model::{Cancelled, NodeName, Reference, Role, Timestamp, Version};
-use crate::nodes::{Fleet, Problem, Seen, Survey, Surveyor, Target, statuses};
+use crate::nodes::{Fleet, Problem, Seen, Services, Survey, Surveyor, Target, statuses};
 use crate::recipe::ServiceKind;
 use crate::rollout::{At, Goal, Interrupt, Interrupted, Kind, Past, Plan, Rollouts, Scope, interrupt, plan};
 use crate::store::Store;
@@ -86,13 +86,21 @@ impl Session {
         Self { loaded, fleet, seen }
     }
 
-    fn surveyor(&self, wanted: Wanted) -> Surveyor<'_> {
+    /// What the nodes say about their services.
+    pub(super) fn services(&self) -> Services<'_> {
+        let Loaded { cluster, secrets, folder, .. } = &self.loaded;
+        Services::new(cluster, &self.fleet, secrets, folder, &self.seen)
+    }
+
+    fn surveyor<'s>(&'s self, services: &'s Services<'s>, wanted: Wanted) -> Surveyor<'s> {
         Surveyor {
             cluster: &self.loaded.cluster,
             fleet: &self.fleet,
             seen: &self.seen,
             wanted,
             ready: BTreeSet::new(),
+            services,
+            ranks: BTreeMap::new(),
         }
     }
 }
@@ -151,7 +159,8 @@ pub(super) async fn prepare(
         }
         Wish::Saved(plan) => saved(context, session, &wanted, plan),
         Wish::Rollback { to, now } => {
-            let mut surveyor = session.surveyor(wanted);
+            let services = session.services();
+            let mut surveyor = session.surveyor(&services, wanted);
             if !now {
                 surveyor.look().await;
             }
@@ -159,7 +168,8 @@ pub(super) async fn prepare(
             made(session, &surveyor, Kind::Rollback, survey, BTreeMap::new())
         }
         Wish::Restart => {
-            let mut surveyor = session.surveyor(wanted);
+            let services = session.services();
+            let mut surveyor = session.surveyor(&services, wanted);
             surveyor.look().await;
             let survey = surveyor.restart();
             made(session, &surveyor, Kind::Restart, survey, BTreeMap::new())
@@ -175,7 +185,8 @@ async fn promote(
     targets: BTreeMap<Role, Target>,
     force: bool,
 ) -> Result<Prepared, Failure> {
-    let mut surveyor = session.surveyor(wanted);
+    let services = session.services();
+    let mut surveyor = session.surveyor(&services, wanted);
     surveyor.look().await;
     let survey = surveyor.promote(store, &session.loaded.secrets, &targets, force).await;
     let mut prepared = made(session, &surveyor, Kind::Promote, survey, targets)?;
@@ -200,6 +211,7 @@ fn made(
         rollout: &cluster.rollout,
         totals: surveyor.totals(),
         forming: survey.forming.clone(),
+        leftovers: surveyor.leftovers(),
         time: Timestamp::now(),
     };
     let plan = plan(&scope, survey.candidates);
@@ -294,7 +306,8 @@ async fn resume(
     past: &Past,
     force: bool,
 ) -> Result<Prepared, Failure> {
-    let mut surveyor = session.surveyor(wanted);
+    let services = session.services();
+    let mut surveyor = session.surveyor(&services, wanted);
     surveyor.look().await;
     let mut prepared = match past.plan.kind {
         Kind::Promote => {

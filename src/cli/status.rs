@@ -1,18 +1,18 @@
 //! `windlass status`: what runs where; the nodes' own words.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
 use super::args::Status;
-use super::cluster::{claim, run as with_nodes};
+use super::cluster::{Loaded, claim, run as with_nodes};
 use super::context::Context;
 use super::error::{Failure, exit};
 use crate::agent::supervise::ProcessState;
 use crate::agent::{NodeStatus, RoleStatus};
 use crate::inventory::Node;
 use crate::model::{NodeName, Role};
-use crate::nodes::{Fleet, Seen, Surveyor, statuses};
+use crate::nodes::{Fleet, Seen, Services, Surveyor, statuses};
 use crate::report::{Table, version};
 use crate::rollout::At;
 
@@ -32,8 +32,11 @@ pub(super) fn run(context: &Context, args: &Status) -> Result<u8, Failure> {
         let fleet = Fleet::connect(&loaded.connector, &loaded.agent, nodes, &claim(None)).await;
         let seen = statuses(&fleet).await;
         let wanted = asked.clone();
+        let Loaded { cluster, secrets, folder, .. } = &loaded;
+        let services = Services::new(cluster, &fleet, secrets, folder, &seen);
+        let (ready, ranks) = (BTreeSet::new(), BTreeMap::new());
         let mut surveyor =
-            Surveyor { cluster: &loaded.cluster, fleet: &fleet, seen: &seen, wanted, ready: BTreeSet::new() };
+            Surveyor { cluster, fleet: &fleet, seen: &seen, wanted, ready, services: &services, ranks };
         surveyor.look().await;
         let ready = std::mem::take(&mut surveyor.ready);
         (seen, ready)

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 
-use super::rollout::{By, MaxUnavailable, OnFailure, Rollout};
+use super::rollout::{By, MaxUnavailable, OnFailure, PREDICATES, Rollout};
 use crate::model::{Role, Span};
 use crate::recipe::{Fields, Place, Problems, Table, TreeNode, Value};
 
@@ -20,6 +20,7 @@ const KEYS: &[&str] = &[
     "on_failure",
     "confirm_within",
     "keep",
+    "predicates_off",
 ];
 
 const MANY: i128 = 100_000;
@@ -61,9 +62,24 @@ pub(super) fn rollout(table: &Table, roles: &BTreeSet<Role>, problems: &Problems
             given => given.or(usual.confirm_within),
         },
         keep: whole("keep", 1, usual.keep),
+        predicates_off: fields
+            .array("predicates_off")
+            .iter()
+            .filter_map(|node| predicate(node, problems))
+            .collect(),
     };
     check_times(&fields, &rollout, problems);
     rollout
+}
+
+/// The name of a predicate.
+fn predicate(node: &TreeNode, problems: &Problems) -> Option<String> {
+    let text = node.string("predicates_off", problems)?;
+    if !PREDICATES.contains(&text) {
+        let problem = node.place.problem(format!("there is no predicate `{text}`"));
+        problems.add(problem.names(text, "predicates", PREDICATES.iter().copied()));
+    }
+    Some(text.to_owned())
 }
 
 /// A gate that must hold for longer than it may take can never hold.

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Role, Span};
 
+/// What is asked before a service may be taken out of its cluster, by name: each can be turned off.
+pub const PREDICATES: &[&str] = &[];
+
 /// The policy of `[rollout]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rollout {
@@ -33,6 +36,8 @@ pub struct Rollout {
     pub confirm_within: Option<Span>,
     /// Releases kept for each role and node.
     pub keep: u32,
+    /// Predicates that are not asked before a service is stopped, by name.
+    pub predicates_off: Vec<String>,
 }
 
 /// What goes together.
@@ -95,6 +100,7 @@ impl Default for Rollout {
             on_failure: OnFailure::RollbackNode,
             confirm_within: Some(Span(Duration::from_mins(15))),
             keep: 3,
+            predicates_off: Vec::new(),
         }
     }
 }

@@ -15,11 +15,12 @@ use tokio::time::timeout;
 
 use super::error::node_error;
 use super::fleet::Member;
+use super::services::Services;
 use crate::agent::supervise::ProcessState;
 use crate::agent::{NodeStatus, Probed, ReleaseName, Request};
 use crate::model::{Role, Span};
 use crate::recipe::{OrTemplate, Probe, Ready};
-use crate::rollout::{Held, NodeError};
+use crate::rollout::{At, Held, NodeError};
 
 /// How long one address may take to answer.
 const ANSWER: Duration = Duration::from_secs(4);
@@ -27,16 +28,29 @@ const ANSWER: Duration = Duration::from_secs(4);
 /// Whether the service of `release` is ready, asked once.
 pub async fn probe(
     member: &Member,
+    services: &Services<'_>,
     role: &Role,
     release: &ReleaseName,
     ready: Option<&Ready>,
 ) -> Result<Held, NodeError> {
     let request = Request::Status { role: Some(role.clone()) };
     let status: NodeStatus = member.remote.call(request).await.map_err(|error| node_error(&error))?;
+    services.heard(&member.node.name, &status);
     if let Some(held) = process(&status, role, release) {
         return Ok(held);
     }
-    let Some(ready) = ready else { return Ok(Held::Yes) };
+    let held = match ready {
+        Some(ready) => asked(member, role, ready).await?,
+        None => Held::Yes,
+    };
+    if held != Held::Yes {
+        return Ok(held);
+    }
+    services.ready(&At { node: member.node.name.clone(), role: role.clone() }).await
+}
+
+/// Whether the recipe's own gate holds.
+async fn asked(member: &Member, role: &Role, ready: &Ready) -> Result<Held, NodeError> {
     match &ready.probe {
         Probe::Http { port, path, status } => match (number(port), number(status)) {
             (Some(port), Some(status)) => Ok(http(member, port, path, status).await),

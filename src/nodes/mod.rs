@@ -3,6 +3,7 @@
 //! ```text
 //! fleet     a connection with an agent for each node; those that cannot be reached, and why
 //! survey    where the nodes are, and what would change -> the planner's candidates
+//! services  a service with its peers, for the adapter that knows its kind
 //! gate      http, tcp, a command: asked once, through the node's own connection
 //! ports     rollout's `Nodes` over all of this; staging is a push
 //! ```
@@ -17,6 +18,7 @@ mod error;
 mod fleet;
 mod gate;
 mod ports;
+mod services;
 mod stage;
 mod survey;
 mod survey_back;
@@ -26,6 +28,7 @@ pub use error::node_error;
 pub use fleet::{Fleet, Member};
 pub use gate::probe;
 pub use ports::{Live, NoStager, Stager};
+pub use services::Services;
 pub use stage::PushStager;
 pub use survey::{Problem, Seen, Survey, Surveyor, healthy, statuses};
 pub use target::{Target, TargetError};

@@ -7,13 +7,15 @@ use serde::de::DeserializeOwned;
 use super::error::node_error;
 use super::fleet::Fleet;
 use super::gate;
+use super::services::Services;
 use crate::agent::supervise::Stopped;
 use crate::agent::{
-    Activated, Claim, Confirmed, NodeStatus, Noted, ReleaseName, Request, RolledBack, ServiceStarted,
+    Activated, Claim, Confirmed, Errand, Journalled, NodeStatus, Noted, ReleaseName, Request, RolledBack,
+    ServiceStarted, Setting,
 };
 use crate::model::{NodeName, Role};
 use crate::recipe::Ready;
-use crate::rollout::{Back, Fault, Held, NodeError, NodePlan, Nodes, StagedRelease, Swap};
+use crate::rollout::{At, Back, Fault, Held, NodeError, NodePlan, Nodes, StagedRelease, Swap};
 
 /// Brings bundles to nodes and makes releases of them.
 pub trait Stager {
@@ -34,6 +36,12 @@ pub struct Live<'a, S> {
     pub claim: Claim,
     /// How releases are made ready.
     pub stager: S,
+    /// What is known about services.
+    pub services: &'a Services<'a>,
+}
+
+fn at(node: &NodeName, role: &Role) -> At {
+    At { node: node.clone(), role: role.clone() }
 }
 
 impl<S> Live<'_, S> {
@@ -62,13 +70,45 @@ impl<S: Stager> Nodes for Live<'_, S> {
         self.stager.stage(self.fleet, wanted).await
     }
 
-    // No adapter drains yet, and no plan asks for it.
-    async fn drain(&self, _: &NodeName, _: &Role) -> Result<(), NodeError> {
-        Ok(())
+    async fn plan(&self, node: &NodeName, role: &Role, errand: &Errand) -> Result<(), NodeError> {
+        let request = Request::Plan { role: role.clone(), errand: errand.clone() };
+        self.call::<Journalled>(node, request).await.map(drop)
     }
 
-    async fn undrain(&self, _: &NodeName, _: &Role) -> Result<(), NodeError> {
-        Ok(())
+    async fn end(&self, node: &NodeName, role: &Role, rollout: &str, outcome: &str) -> Result<(), NodeError> {
+        let (rollout, outcome) = (rollout.to_owned(), outcome.to_owned());
+        let request = Request::End { role: role.clone(), rollout, outcome };
+        self.call::<Journalled>(node, request).await.map(drop)
+    }
+
+    async fn may_leave(&self, node: &NodeName, role: &Role) -> Result<Held, NodeError> {
+        self.services.may_leave(&at(node, role)).await
+    }
+
+    async fn settings(&self, node: &NodeName, role: &Role) -> Result<Vec<Setting>, NodeError> {
+        self.services.settings(&at(node, role)).await
+    }
+
+    async fn note_settings(
+        &self,
+        node: &NodeName,
+        role: &Role,
+        settings: &[Setting],
+    ) -> Result<(), NodeError> {
+        let request = Request::Settings { role: role.clone(), settings: settings.to_vec() };
+        self.call::<Journalled>(node, request).await.map(drop)
+    }
+
+    async fn drain(&self, node: &NodeName, role: &Role, settings: &[Setting]) -> Result<Held, NodeError> {
+        self.services.drain(&at(node, role), settings).await
+    }
+
+    async fn undrain(&self, node: &NodeName, role: &Role, settings: &[Setting]) -> Result<Held, NodeError> {
+        self.services.undrain(&at(node, role), settings).await
+    }
+
+    async fn settled(&self, node: &NodeName, role: &Role, _: &ReleaseName) -> Result<Held, NodeError> {
+        self.services.settled(&at(node, role)).await
     }
 
     async fn stop(&self, node: &NodeName, role: &Role, why: &str) -> Result<Stopped, NodeError> {
@@ -103,7 +143,7 @@ impl<S: Stager> Nodes for Live<'_, S> {
         release: &ReleaseName,
         ready: Option<&Ready>,
     ) -> Result<Held, NodeError> {
-        gate::probe(self.fleet.member(node)?, role, release, ready).await
+        gate::probe(self.fleet.member(node)?, self.services, role, release, ready).await
     }
 
     async fn confirm(&self, node: &NodeName, role: &Role, release: &ReleaseName) -> Result<(), NodeError> {

@@ -13,13 +13,14 @@ use super::change::Contents;
 use super::error::node_error;
 use super::fleet::{Fleet, Member};
 use super::gate::probe;
+use super::services::Services;
 use super::target::Target;
 use crate::agent::supervise::ProcessState;
 use crate::agent::{BadStatus, NodeStatus, Preview, PreviewRequest, Request, RoleStatus};
 use crate::inventory::Cluster;
 use crate::model::{Digest, NodeName, Reference, Role};
 use crate::remote::{Secrets, context, has_run};
-use crate::rollout::{At, Candidate, Fault, Goal, Held, NodeError};
+use crate::rollout::{At, Candidate, Fault, Goal, Held, Leftover, NodeError};
 use crate::store::Store;
 
 /// Where a node is, or why it does not say.
@@ -90,6 +91,10 @@ pub struct Surveyor<'a> {
     pub wanted: Vec<(NodeName, Vec<Role>)>,
     /// Those whose service is ready; see [`Self::look`].
     pub ready: BTreeSet<At>,
+    /// What is known about services.
+    pub services: &'a Services<'a>,
+    /// The places of nodes among those of their role; see [`Self::look`].
+    pub ranks: BTreeMap<At, u32>,
 }
 
 impl Surveyor<'_> {
@@ -117,7 +122,42 @@ impl Surveyor<'_> {
             ready.extend(found);
         }
         drop(asking);
-        self.ready = ready;
+        let rank = async |at: At| (at.clone(), self.services.rank(&at).await.unwrap_or(0));
+        // One that cannot be asked has no say in who leads.
+        let mut asking: FuturesUnordered<_> = ready.iter().cloned().map(rank).collect();
+        let mut ranks = BTreeMap::new();
+        while let Some((at, rank)) = asking.next().await {
+            ranks.insert(at, rank);
+        }
+        drop(asking);
+        (self.ready, self.ranks) = (ready, ranks);
+    }
+
+    /// Whether a service leaves its cluster before it is stopped: one that does not run has left.
+    pub(super) fn drains(&self, status: Option<&RoleStatus>) -> bool {
+        status.is_some_and(|one| {
+            one.process == ProcessState::Running && one.kind.is_some_and(crate::adapters::drains)
+        })
+    }
+
+    pub(super) fn rank(&self, at: &At) -> u32 {
+        self.ranks.get(at).copied().unwrap_or(0)
+    }
+
+    /// What earlier rollouts changed in services' clusters, and did not put back.
+    pub fn leftovers(&self) -> Vec<Leftover> {
+        let of_node = |(node, status): (&NodeName, &Result<NodeStatus, NodeError>)| {
+            let roles = status.as_ref().map(|status| status.roles.clone()).unwrap_or_default();
+            let left = |role: RoleStatus| {
+                (!role.settings.is_empty()).then(|| Leftover {
+                    node: node.clone(),
+                    role: role.role,
+                    settings: role.settings,
+                })
+            };
+            roles.into_iter().filter_map(left).collect::<Vec<_>>()
+        };
+        self.seen.iter().flat_map(of_node).collect()
     }
 
     /// Candidates for other bundles.
@@ -244,7 +284,8 @@ impl Surveyor<'_> {
             on_target: preview.same,
             healthy: status.is_some_and(healthy) && self.ready.contains(at),
             service: target.record.service.is_some() || runs_something,
-            drains: false,
+            drains: self.drains(status),
+            rank: self.rank(at),
             change: target.contents.change(current, &there),
             point_of_no_return: false,
         })
@@ -281,7 +322,7 @@ impl Surveyor<'_> {
     async fn is_ready(&self, member: &Member, role: &Role) -> bool {
         let Ok(Some(status)) = self.role(&member.node.name, role) else { return false };
         let Some(release) = &status.release else { return false };
-        matches!(probe(member, role, release, status.probe.as_ref()).await, Ok(Held::Yes))
+        matches!(probe(member, self.services, role, release, status.probe.as_ref()).await, Ok(Held::Yes))
     }
 
     fn preview_request(

@@ -58,7 +58,8 @@ impl Surveyor<'_> {
                 to: Some(goal.version().clone()),
                 goal: Goal::Release(goal),
                 service: status.kind.is_some(),
-                drains: false,
+                drains: self.drains(Some(status)),
+                rank: self.rank(&at),
                 change: Change::default(),
                 point_of_no_return: false,
             });
@@ -101,7 +102,8 @@ impl Surveyor<'_> {
                         goal: one.goal.clone(),
                         to: one.to.clone(),
                         service: one.service,
-                        drains: false,
+                        drains: self.drains(status),
+                        rank: self.rank(&At { node: one.node.clone(), role: one.role.clone() }),
                         change: Change::default(),
                         point_of_no_return: false,
                     });
@@ -149,7 +151,8 @@ impl Surveyor<'_> {
                         on_target: true,
                         healthy: status.is_some_and(healthy) && self.ready.contains(&at),
                         service: true,
-                        drains: false,
+                        drains: self.drains(status),
+                        rank: self.rank(&at),
                         change: Change::default(),
                         point_of_no_return: false,
                     });

@@ -6,13 +6,13 @@ use std::str::FromStr;
 
 use super::decode::Decoder;
 use super::reader::Fields;
-use super::service::{Limit, OrTemplate, Probe, Ready, Service, ServiceKind, Stop};
+use super::service::{Api, Limit, OrTemplate, Probe, Ready, Service, ServiceKind, Stop};
 use super::template::is_template;
 use super::tree::{Node, Table, Value};
 use crate::model::Span;
 
 const SERVICE_KEYS: &[&str] =
-    &["kind", "user", "group", "capabilities", "start", "env", "stop", "limits", "ready"];
+    &["kind", "user", "group", "capabilities", "start", "env", "stop", "limits", "ready", "api"];
 const SIGNALS: &[&str] = &["TERM", "INT", "QUIT", "HUP", "KILL", "USR1", "USR2", "WINCH"];
 const LIMITS: &[&str] = &[
     "as",
@@ -89,6 +89,7 @@ impl Decoder<'_> {
             stop: self.stop(&fields),
             limits: self.limits(&fields),
             ready: fields.table("ready").and_then(|table| self.ready(table)),
+            api: fields.table("api").and_then(|table| self.api(table)),
             kind: kind?,
             start: start?,
         };
@@ -270,6 +271,42 @@ impl Decoder<'_> {
             .node("status")
             .map_or(Some(OrTemplate::Value(200)), |node| self.number("status", node, 599));
         Some(Probe::Http { port: port?, path: path?, status: status? })
+    }
+
+    fn api(&self, table: &Table) -> Option<Api> {
+        const KEYS: &[&str] = &["port", "tls", "ca", "server_name", "user", "password", "api_key"];
+        let fields = Fields::new(table, "[service.api]", KEYS, self.problems);
+        let api = Api {
+            port: fields.node("port").and_then(|node| self.number("port", node, u16::MAX)),
+            tls: fields.boolean("tls").unwrap_or(false),
+            ca: self.optional_text(&fields, "ca"),
+            server_name: self.optional_text(&fields, "server_name"),
+            user: self.optional_text(&fields, "user"),
+            password: self.optional_text(&fields, "password"),
+            api_key: self.optional_text(&fields, "api_key"),
+        };
+        for key in ["password", "api_key"] {
+            // It would be written into the bundle; the name alone is.
+            if let Some(entry) = fields.entry(key)
+                && let Value::String(text) = &entry.node.value
+                && text.contains("secret(")
+            {
+                let problem =
+                    entry.node.place.problem(format!("`{key}` is the name of a secret, not its value"));
+                self.problems.add(problem.help("give the name that it has in cluster.toml's [secrets]"));
+            }
+        }
+        if api.password.is_some() != api.user.is_some() {
+            let problem = fields.place().problem("[service.api] has one of `user` and `password` alone");
+            self.problems.add(problem.help("give both, or an `api_key`"));
+        } else if api.api_key.is_some() && api.user.is_some() {
+            let problem = fields.place().problem("[service.api] has both a user and an API key");
+            self.problems.add(problem.help("give one of the two"));
+        } else if api.ca.is_some() && !api.tls {
+            let problem = fields.place().problem("[service.api] has `ca` without `tls = true`");
+            self.problems.add(problem.help("add `tls = true`"));
+        }
+        Some(api)
     }
 
     fn http_path(&self, node: &Node) -> Option<String> {

@@ -40,6 +40,35 @@ pub struct Service {
     /// What proves that it is ready; adapters bring their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<Ready>,
+    /// Where its adapter asks it; adapters know their service's usual place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<Api>,
+}
+
+/// Where and how an adapter asks a service. It names secrets and never holds one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Api {
+    /// Port on the node; `None` is the kind's usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<OrTemplate<u16>>,
+    /// It speaks TLS.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tls: bool,
+    /// The authority that signed its certificate: a PEM file, relative to the project's folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// The name in its certificate; `None` is the node's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// As whom it is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The secret that holds that user's password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// The secret that holds an API key, instead of user and password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<String>,
 }
 
 /// Which adapter knows the service.

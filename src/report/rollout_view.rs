@@ -117,6 +117,22 @@ impl RolloutView {
                     error.full()
                 ));
             }
+            Event::SettingsChanging { at, settings } => {
+                for one in settings {
+                    self.shown.line(&format!(
+                        "{} sets {} = {} (was {})",
+                        name(at),
+                        one.name,
+                        one.value,
+                        one.prior
+                    ));
+                }
+            }
+            Event::SettingsBack { at, settings } => {
+                for one in settings {
+                    self.shown.line(&format!("{} puts back {} = {}", name(at), one.name, one.prior));
+                }
+            }
             Event::UndoStarted { at, step } => {
                 self.live(at, format!("going back: {step} failed"));
                 if matches!(self.shown, Shown::Lines) {

@@ -63,7 +63,7 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
                 Kind::Rollback,
                 &self.plan.policy,
                 plan.service && plan.from_release.is_some(),
-                false,
+                plan.drains,
             ),
             ..plan.clone()
         }

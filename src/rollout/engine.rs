@@ -6,14 +6,17 @@
 //! * A rollout ends in one of four outcomes; whatever was touched is in its last event.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::event::{Event, Failed, NodeResult, NodeState, Outcome};
+use super::event::{At, Event, Failed, NodeResult, NodeState, Outcome};
 use super::interrupt::{Interrupt, Interrupted};
 use super::plan::{Kind, Plan};
 use super::ports::{Fault, Nodes, Person, Recorder};
+use super::settings::Changed;
 use super::step::StepKind;
 use super::track::Track;
 use crate::inventory::OnFailure;
@@ -47,6 +50,12 @@ pub struct Run<'a, N, R, P> {
     /// Who runs it.
     pub operator: Operator,
     pub(super) failures: RefCell<Vec<Failed>>,
+    /// Settings of services' clusters that are changed now.
+    pub(super) changed: Changed,
+    /// Leftovers that were put back.
+    pub(super) restored: RefCell<BTreeSet<At>>,
+    /// Whoever has it may ask whether its service may leave its cluster, and have it leave.
+    pub(super) turn: Mutex<()>,
     going_back: Cell<bool>,
     paused: Cell<bool>,
     began: Cell<bool>,
@@ -92,6 +101,9 @@ impl<'a, N: Nodes, R: Recorder, P: Person> Run<'a, N, R, P> {
             interrupted,
             operator,
             failures: RefCell::default(),
+            changed: Changed::default(),
+            restored: RefCell::default(),
+            turn: Mutex::new(()),
             going_back: Cell::new(false),
             paused: Cell::new(false),
             began: Cell::new(false),
@@ -200,16 +212,16 @@ impl<'a, N: Nodes, R: Recorder, P: Person> Run<'a, N, R, P> {
     }
 
     pub(super) async fn finish(&self, all: &[&RefCell<Track>], now: bool) -> Finished {
-        // Whoever said "now" does not wait for a node's answer; its lock goes with the connection.
-        if !now {
-            // A node that does not answer loses its lock with its connection.
-            let _ = timeout(UNLOCK, self.nodes.unlock_all()).await;
+        if !now && self.began.get() {
+            let failures = self.put_back_leftovers(true).await;
+            self.failures.borrow_mut().extend(failures);
         }
         let nodes: Vec<NodeResult> = all.iter().map(|track| track.borrow().result()).collect();
         let failures: Vec<Failed> = self.failures.borrow().clone();
+        let left = failures.iter().any(|failed| failed.step == StepKind::Undrain && failed.undo);
         let is = |state: NodeState| nodes.iter().any(|node| node.state == state);
         let interrupted = self.interrupted.is_set() || self.paused.get();
-        let outcome = if is(NodeState::NeedsPerson) || (is(NodeState::Guarded) && !interrupted) {
+        let outcome = if is(NodeState::NeedsPerson) || left || (is(NodeState::Guarded) && !interrupted) {
             Outcome::NeedsPerson
         } else if interrupted && !nodes.iter().all(|node| node.state == NodeState::Done) {
             Outcome::Interrupted
@@ -219,6 +231,15 @@ impl<'a, N: Nodes, R: Recorder, P: Person> Run<'a, N, R, P> {
             Outcome::RolledBack
         };
         let touched = all.iter().any(|track| track.borrow().is_touched());
+        // Whoever said "now" does not wait for a node's answer; its lock goes with the connection.
+        if !now {
+            // A node that does not answer loses its lock with its connection.
+            let _ = timeout(UNLOCK, async {
+                self.end_errands(all, outcome).await;
+                self.nodes.unlock_all().await;
+            })
+            .await;
+        }
         let event = Event::RolloutFinished { outcome, nodes: nodes.clone(), failures: failures.clone() };
         // It is over; if this cannot be written down, `resume` finds out by looking.
         let _ = self.recorder.record(event, true);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::plan::Kind;
 use super::ports::NodeError;
 use super::step::StepKind;
-use crate::agent::ReleaseName;
+use crate::agent::{ReleaseName, Setting};
 use crate::model::{NodeName, Role, Timestamp, Version};
 
 /// An event with its moment and its rollout: a line of the journal, and of `--format json`.
@@ -119,6 +119,22 @@ pub enum Event {
         /// Why.
         error: NodeError,
     },
+    /// Settings of a service's cluster are about to be changed.
+    SettingsChanging {
+        /// Where.
+        #[serde(flatten)]
+        at: At,
+        /// Each with what it was.
+        settings: Vec<Setting>,
+    },
+    /// Settings of a service's cluster are what they were.
+    SettingsBack {
+        /// Where.
+        #[serde(flatten)]
+        at: At,
+        /// Each with what it was.
+        settings: Vec<Setting>,
+    },
     /// What was begun is about to be undone.
     UndoStarted {
         /// Where.
@@ -181,6 +197,18 @@ pub enum Outcome {
     NeedsPerson,
     /// It was stopped before its end.
     Interrupted,
+}
+
+impl Outcome {
+    /// Its name, as events and nodes' journals have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::RolledBack => "rolled-back",
+            Self::NeedsPerson => "needs-person",
+            Self::Interrupted => "interrupted",
+        }
+    }
 }
 
 /// Where a role on a node ended.

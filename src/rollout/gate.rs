@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::event::Event;
+use super::event::{At, Event};
 use super::interrupt::Interrupt;
 use super::node::NodeRun;
 use super::ports::{Fault, Held, NodeError, Nodes, Person, Recorder};
@@ -26,6 +26,51 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const PAUSE: Duration = Duration::from_millis(500);
 /// How often a wait that does not change is told about.
 const REMIND: Duration = Duration::from_secs(5);
+
+/// How long something may be waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// In all.
+    pub(super) limit: Duration,
+    /// Without any change of what it waits for.
+    pub(super) progress: Duration,
+}
+
+/// Asks until it holds, with pauses that grow; `fails` makes the error of what does not hold in time, or never
+/// will.
+pub(super) async fn wait_until<R: Recorder>(
+    patience: &Patience,
+    told: &mut Told<'_, R>,
+    ask: impl AsyncFn() -> Result<Held, NodeError>,
+    fails: impl Fn(String) -> NodeError,
+) -> Result<(), NodeError> {
+    let begun = Instant::now();
+    let mut moved = begun;
+    let mut last = String::new();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let why = match timeout(PROBE, ask()).await {
+            Err(_) => format!("no answer within {}", Span(PROBE)),
+            Ok(held) => match super::settings::held(held?, &fails)? {
+                None => return Ok(()),
+                Some(why) => why,
+            },
+        };
+        if why != last {
+            (last, moved) = (why.clone(), Instant::now());
+        }
+        if begun.elapsed() >= patience.limit {
+            return Err(fails(format!("after {}: {why}", Span(patience.limit))));
+        }
+        if moved.elapsed() >= patience.progress {
+            return Err(fails(format!("no progress for {}: {why}", Span(patience.progress))));
+        }
+        told.tell(&why)?;
+        let left = patience.limit.saturating_sub(begun.elapsed());
+        sleep(pause.min(left)).await;
+        pause = (pause * 3 / 2).min(PAUSE);
+    }
+}
 
 /// Which release is waited for, in which step, and what may end the wait.
 pub(super) struct Wait<'a> {
@@ -44,27 +89,52 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
             OrTemplate::Value(within) => Some(within.0),
             OrTemplate::Template(_) => None,
         });
-        let limit = policy.gate_timeout.0.min(policy.progress_deadline.0);
-        let limit = own.map_or(limit, |own| own.min(limit));
-        let begun = Instant::now();
-        let mut told = Told::new(begun);
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let Some(why) = self.probe(wait).await? else { return Ok(()) };
-            if begun.elapsed() >= limit {
-                let message = format!("not ready after {}: {why}", Span(limit));
-                return Err(NodeError::new(Fault::Service, "gate", message));
+        let limit = own.map_or(policy.gate_timeout.0, |own| own.min(policy.gate_timeout.0));
+        let patience = Patience { limit, progress: policy.progress_deadline.0 };
+        let fails = |why: String| NodeError::new(Fault::Service, "gate", format!("not ready: {why}"));
+        self.wait(wait.step, wait.interruptible, patience, async || self.ask(wait).await, fails).await
+    }
+
+    /// Waits until the service may leave its cluster. Nothing was touched yet.
+    pub(super) async fn wait_to_leave(&self) -> Result<(), NodeError> {
+        let (node, role) = self.names();
+        let policy = &self.run.plan.policy;
+        let patience = Patience { limit: policy.gate_timeout.0, progress: policy.progress_deadline.0 };
+        let fails = |why: String| {
+            let message = format!("{role} on {node} may not be stopped now: {why}");
+            NodeError::new(Fault::Refused, "may-not-leave", message)
+        };
+        let ask = async || self.run.nodes.may_leave(&node, &role).await;
+        self.wait(StepKind::Drain, !self.run.is_going_back(), patience, ask, fails).await
+    }
+
+    /// Has the service hand its work to its peers.
+    pub(super) async fn drain(&self) -> Result<(), NodeError> {
+        let at = self.at();
+        let settings = self.run.change_settings(&at).await?;
+        let policy = &self.run.plan.policy;
+        let patience = Patience { limit: policy.gate_timeout.0, progress: policy.progress_deadline.0 };
+        let fails = |why: String| NodeError::new(Fault::Refused, "drain", format!("not drained: {why}"));
+        let ask = async || self.run.nodes.drain(&at.node, &at.role, &settings).await;
+        self.wait(StepKind::Drain, !self.run.is_going_back(), patience, ask, fails).await
+    }
+
+    async fn wait(
+        &self,
+        step: StepKind,
+        interruptible: bool,
+        patience: Patience,
+        ask: impl AsyncFn() -> Result<Held, NodeError>,
+        fails: impl Fn(String) -> NodeError,
+    ) -> Result<(), NodeError> {
+        let mut told = Told::new(self.run.recorder, self.at(), step);
+        tokio::select! {
+            biased;
+            done = wait_until(&patience, &mut told, ask, fails) => done,
+            () = self.run.interrupted.reached(Interrupt::Soon), if interruptible => {
+                let message = "interrupted while it waited".to_owned();
+                Err(NodeError::new(Fault::Interrupted, "interrupted", message))
             }
-            told.tell(self, wait.step, &why)?;
-            let left = limit.saturating_sub(begun.elapsed());
-            tokio::select! {
-                () = sleep(pause.min(left)) => {}
-                () = self.run.interrupted.reached(Interrupt::Soon), if wait.interruptible => {
-                    let message = format!("interrupted while it was not ready: {why}");
-                    return Err(NodeError::new(Fault::Interrupted, "interrupted", message));
-                }
-            }
-            pause = (pause * 3 / 2).min(PAUSE);
         }
     }
 
@@ -75,7 +145,7 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
         let limit = policy.gate_timeout.0.saturating_add(healthy);
         let begun = Instant::now();
         let mut held_since = begun;
-        let mut told = Told::new(begun);
+        let mut told = Told::new(self.run.recorder, self.at(), wait.step);
         loop {
             match self.probe(wait).await? {
                 None if held_since.elapsed() >= healthy => return Ok(()),
@@ -85,7 +155,7 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
                     return Err(NodeError::new(Fault::Service, "gate", message));
                 }
                 Some(why) => {
-                    told.tell(self, wait.step, &why)?;
+                    told.tell(&why)?;
                     sleep(PAUSE.min(healthy.max(FIRST_PAUSE))).await;
                     held_since = Instant::now();
                     continue;
@@ -101,14 +171,21 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
 
     /// Asks once; `None` if the gate holds, else why it does not.
     async fn probe(&self, wait: &Wait<'_>) -> Result<Option<String>, NodeError> {
-        let (node, role) = self.names();
-        let probe = self.run.nodes.probe(&node, &role, wait.release, wait.ready);
-        match timeout(PROBE, probe).await {
+        let never = |why: String| NodeError::new(Fault::Service, "gate", why);
+        match timeout(PROBE, self.ask(wait)).await {
             Err(_) => Ok(Some(format!("the probe had no answer within {}", Span(PROBE)))),
-            Ok(Ok(Held::Yes)) => Ok(None),
-            Ok(Ok(Held::NotYet(why))) => Ok(Some(why)),
-            Ok(Ok(Held::Never(why))) => Err(NodeError::new(Fault::Service, "gate", why)),
-            Ok(Err(error)) => Err(error),
+            Ok(held) => super::settings::held(held?, never),
+        }
+    }
+
+    /// The service itself; once that is up, its cluster too.
+    async fn ask(&self, wait: &Wait<'_>) -> Result<Held, NodeError> {
+        let (node, role) = self.names();
+        match self.run.nodes.probe(&node, &role, wait.release, wait.ready).await? {
+            Held::Yes if wait.step == StepKind::Settle => {
+                self.run.nodes.settled(&node, &role, wait.release).await
+            }
+            held => Ok(held),
         }
     }
 
@@ -124,30 +201,27 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
 }
 
 /// What was told about a wait, and when.
-struct Told {
+pub(super) struct Told<'a, R> {
+    recorder: &'a R,
+    at: At,
+    step: StepKind,
     begun: Instant,
     last: Option<(String, Instant)>,
 }
 
-impl Told {
-    fn new(begun: Instant) -> Self {
-        Self { begun, last: None }
+impl<'a, R: Recorder> Told<'a, R> {
+    pub(super) fn new(recorder: &'a R, at: At, step: StepKind) -> Self {
+        Self { recorder, at, step, begun: Instant::now(), last: None }
     }
 
-    fn tell<N: Nodes, R: Recorder, P: Person>(
-        &mut self,
-        node: &NodeRun<'_, N, R, P>,
-        step: StepKind,
-        why: &str,
-    ) -> Result<(), NodeError> {
+    fn tell(&mut self, why: &str) -> Result<(), NodeError> {
         if self.last.as_ref().is_some_and(|(what, when)| what == why && when.elapsed() < REMIND) {
             return Ok(());
         }
         self.last = Some((why.to_owned(), Instant::now()));
         let elapsed_ms = millis(self.begun.elapsed());
-        let waits_for = Some(why.to_owned());
-        let at = node.at();
+        let (at, step, waits_for) = (self.at.clone(), self.step, Some(why.to_owned()));
         let event = Event::StepProgress { at, step, waits_for, bytes: None, total: None, elapsed_ms };
-        Ok(node.run.recorder.record(event, false)?)
+        Ok(self.recorder.record(event, false)?)
     }
 }

@@ -26,6 +26,7 @@ mod plan;
 mod planner;
 mod ports;
 mod prepare;
+mod settings;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -37,7 +38,7 @@ pub use engine::{Finished, Operator, Run};
 pub use event::{At, Event, Failed, Line, NodeResult, NodeState, Outcome};
 pub use interrupt::{Interrupt, Interrupted, Interrupter, interrupt};
 pub use journal::{Journal, JournalError, Past, Rollouts};
-pub use plan::{Goal, Kind, NodePlan, PLAN_FORMAT, Plan, Policy, Skipped, Wave};
+pub use plan::{Goal, Kind, Leftover, NodePlan, PLAN_FORMAT, Plan, Policy, Skipped, Wave};
 pub use planner::{Candidate, Change, Scope, plan};
 pub use ports::{Back, Fault, Held, NodeError, Nodes, Person, Recorder, StagedRelease, Swap};
 pub use step::{Step, StepKind};

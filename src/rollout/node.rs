@@ -52,14 +52,23 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
             return Err(Failed { at: self.at(), step, undo: false, error });
         }
         self.track.borrow_mut().state = NodeState::Changing;
+        // Of two services that may each leave their cluster only one may: whoever asks second sees the first gone.
+        let mut turn = None;
         for (index, step) in steps.iter().enumerate() {
+            if step.step == StepKind::Drain {
+                turn = Some(self.run.turn.lock().await);
+            }
             let then: Vec<StepKind> = if index > 0 && steps[index - 1].step.touches() {
                 Vec::new()
             } else {
                 steps[index + 1..].iter().map(|step| step.step).take_while(|step| step.touches()).collect()
             };
             self.step(*step, then).await?;
+            if step.step >= StepKind::Stop {
+                turn = None;
+            }
         }
+        drop(turn);
         Ok(())
     }
 
@@ -95,11 +104,17 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
         let started = Event::StepStarted { at: self.at(), step, then };
         let outcome = if let Err(error) = self.run.recorder.record(started, durable) {
             Err(NodeError::from(error))
+        } else if step == StepKind::Drain
+            && let Err(error) = self.wait_to_leave().await
+        {
+            Err(error)
         } else {
             if step.touches() {
-                self.track.borrow_mut().begun.push(step);
+                let mut track = self.track.borrow_mut();
+                track.begun.push(step);
+                track.drained |= step == StepKind::Drain;
             }
-            if matches!(step, StepKind::Ready | StepKind::Settle) {
+            if matches!(step, StepKind::Drain | StepKind::Ready | StepKind::Undrain | StepKind::Settle) {
                 // Gates have limits of their own, and say what did not hold.
                 self.perform(step).await
             } else {
@@ -127,8 +142,12 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
         let nodes = self.run.nodes;
         let to = self.track.borrow().to.clone();
         match step {
-            StepKind::Drain => nodes.drain(&node, &role).await.map(|()| None),
-            StepKind::Undrain => nodes.undrain(&node, &role).await.map(|()| None),
+            StepKind::Drain => self.drain().await.map(|()| None),
+            StepKind::Undrain => {
+                self.run.undrain(&self.at()).await?;
+                self.track.borrow_mut().drained = false;
+                Ok(None)
+            }
             StepKind::Activate => self.activate().await,
             StepKind::Stop => {
                 self.track.borrow_mut().goes_down();

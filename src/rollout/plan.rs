@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::step::Step;
-use crate::agent::ReleaseName;
+use crate::agent::{ReleaseName, Setting};
 use crate::inventory::{OnFailure, Rollout};
 use crate::model::{Digest, NodeName, Role, Span, Timestamp, Version};
 
@@ -72,6 +72,9 @@ pub struct NodePlan {
     pub service: bool,
     /// What is current was running and nothing was wrong with it.
     pub healthy: bool,
+    /// The service is asked to leave its cluster first, and to join it again after.
+    #[serde(default)]
+    pub drains: bool,
     /// Bytes that have to be sent, at most.
     pub bytes_to_send: u64,
     /// Files that come.
@@ -165,6 +168,20 @@ pub struct Plan {
     /// What is on target already.
     #[serde(default)]
     pub skipped: Vec<Skipped>,
+    /// What an earlier rollout changed in services' clusters and did not put back: it is put back first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leftovers: Vec<Leftover>,
+}
+
+/// Settings of a service's cluster that an earlier rollout left changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leftover {
+    /// The node whose journal says so.
+    pub node: NodeName,
+    /// The role.
+    pub role: Role,
+    /// Each with what it was.
+    pub settings: Vec<Setting>,
 }
 
 impl Plan {
@@ -175,6 +192,6 @@ impl Plan {
 
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.waves.is_empty()
+        self.waves.is_empty() && self.leftovers.is_empty()
     }
 }

@@ -6,10 +6,11 @@
 //!   role is the exception: it is one wave.
 //! * What is wrong goes first: nodes that do not run their release, or whose release failed.
 //! * What is on target and healthy is in no wave.
+//! * Nodes of a higher rank begin when all of a lower one are done: a leader goes last.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::plan::{Goal, Kind, NodePlan, PLAN_FORMAT, Plan, Policy, Skipped, Wave};
+use super::plan::{Goal, Kind, Leftover, NodePlan, PLAN_FORMAT, Plan, Policy, Skipped, Wave};
 use super::step::{Step, StepKind};
 use crate::agent::ReleaseName;
 use crate::inventory::{By, Rollout};
@@ -39,6 +40,9 @@ pub struct Candidate {
     pub service: bool,
     /// Its peers take over its work before it is stopped.
     pub drains: bool,
+    /// Its place among the nodes of its role: those with a lower one go first, all of them. 0 where any order
+    /// will do.
+    pub rank: u32,
     /// What travels and what changes.
     pub change: Change,
     /// Going back would lose data.
@@ -71,6 +75,8 @@ pub struct Scope<'a> {
     pub totals: BTreeMap<Role, usize>,
     /// Roles that no node has run yet.
     pub forming: BTreeSet<Role>,
+    /// What earlier rollouts changed in services' clusters and did not put back.
+    pub leftovers: Vec<Leftover>,
     /// When.
     pub time: Timestamp,
 }
@@ -116,6 +122,7 @@ pub fn plan(scope: &Scope<'_>, candidates: Vec<Candidate>) -> Plan {
         policy: Policy::from(scope.rollout),
         waves,
         skipped,
+        leftovers: scope.leftovers.clone(),
     }
 }
 
@@ -138,6 +145,7 @@ struct Unit {
     node: NodeName,
     zone: Option<String>,
     healthy: bool,
+    rank: u32,
     roles: Vec<Candidate>,
 }
 
@@ -149,16 +157,18 @@ fn pack(scope: &Scope<'_>, ranks: &[Role], candidates: Vec<Candidate>) -> Vec<Wa
             node: one.node.clone(),
             zone: one.zone.clone(),
             healthy: true,
+            rank: 0,
             roles: Vec::new(),
         });
         unit.healthy &= one.healthy;
+        unit.rank = unit.rank.max(one.rank);
         unit.roles.push(one);
     }
     let mut units: Vec<Unit> = units.into_values().collect();
     for unit in &mut units {
         unit.roles.sort_by_key(|one| ranks.iter().position(|role| *role == one.role));
     }
-    units.sort_by(|a, b| (a.healthy, &a.zone, &a.node).cmp(&(b.healthy, &b.zone, &b.node)));
+    units.sort_by(|a, b| (a.healthy, a.rank, &a.zone, &a.node).cmp(&(b.healthy, b.rank, &b.zone, &b.node)));
     let canary = usize::try_from(scope.rollout.canary).unwrap_or(usize::MAX);
     let mut waves: Vec<Wave> = Vec::new();
     let mut open = Open::default();
@@ -166,7 +176,7 @@ fn pack(scope: &Scope<'_>, ranks: &[Role], candidates: Vec<Candidate>) -> Vec<Wa
         let most = if waves.len() <= 1 && canary > 0 { canary } else { usize::MAX };
         if waves.is_empty() || !open.takes(scope, &unit, most) {
             waves.push(Wave { canary: waves.is_empty() && canary > 0, forming: false, nodes: Vec::new() });
-            open = Open { zone: unit.zone.clone(), ..Open::default() };
+            open = Open { zone: unit.zone.clone(), rank: unit.rank, ..Open::default() };
         }
         open.add(&unit);
         if let Some(wave) = waves.last_mut() {
@@ -180,6 +190,7 @@ fn pack(scope: &Scope<'_>, ranks: &[Role], candidates: Vec<Candidate>) -> Vec<Wa
 #[derive(Default)]
 struct Open {
     zone: Option<String>,
+    rank: u32,
     nodes: usize,
     of_role: BTreeMap<Role, usize>,
 }
@@ -190,7 +201,7 @@ impl Open {
             let total = scope.totals.get(&one.role).copied().unwrap_or(0);
             self.of_role.get(&one.role).copied().unwrap_or(0) < scope.rollout.max_unavailable.of(total)
         };
-        self.zone == unit.zone && self.nodes < most && unit.roles.iter().all(fits)
+        self.zone == unit.zone && self.rank == unit.rank && self.nodes < most && unit.roles.iter().all(fits)
     }
 
     fn add(&mut self, unit: &Unit) {
@@ -213,6 +224,7 @@ fn node_plan(scope: &Scope<'_>, one: Candidate) -> NodePlan {
         zone: one.zone,
         service: one.service,
         healthy: one.healthy,
+        drains: one.drains,
         bytes_to_send: one.change.bytes_to_send,
         files_added: one.change.files_added,
         files_removed: one.change.files_removed,
@@ -229,26 +241,24 @@ pub(super) fn steps(kind: Kind, policy: &Policy, service: bool, drains: bool) ->
         (StepKind::Lock, true),
         (StepKind::Preflight, true),
         (StepKind::Stage, kind == Kind::Promote),
-        (StepKind::Drain, drains),
+        (StepKind::Drain, drains && service),
         (StepKind::Activate, kind != Kind::Restart),
         (StepKind::Stop, service && kind != Kind::Rollback),
         (StepKind::Start, service && kind != Kind::Rollback),
         (StepKind::Ready, service),
-        (StepKind::Undrain, drains),
+        (StepKind::Undrain, drains && service),
         (StepKind::Settle, service),
         (StepKind::Confirm, kind != Kind::Restart),
     ];
     let within = |step| match step {
-        StepKind::Ready => gate,
+        StepKind::Ready | StepKind::Drain | StepKind::Undrain => gate,
         StepKind::Settle => settle,
         StepKind::Lock
         | StepKind::Preflight
         | StepKind::Stage
-        | StepKind::Drain
         | StepKind::Stop
         | StepKind::Activate
         | StepKind::Start
-        | StepKind::Undrain
         | StepKind::Confirm => policy.progress_deadline,
     };
     all.into_iter().filter(|(_, wanted)| *wanted).map(|(step, _)| Step::new(step, within(step))).collect()

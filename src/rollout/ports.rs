@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::Event;
 use super::plan::NodePlan;
-use crate::agent::{Activated, ErrorLine, NodeStatus, ReleaseName, RolledBack, supervise};
+use crate::agent::{Activated, Errand, ErrorLine, NodeStatus, ReleaseName, RolledBack, Setting, supervise};
 use crate::fs::IoError;
 use crate::model::{NodeName, Role, Span};
 use crate::recipe::Ready;
@@ -142,11 +142,62 @@ pub trait Nodes {
     /// Makes releases ready on many nodes at once; an answer for each, in order.
     fn stage(&self, wanted: &[&NodePlan]) -> impl Future<Output = Vec<Result<StagedRelease, NodeError>>>;
 
-    /// Asks the service to hand its work to its peers.
-    fn drain(&self, node: &NodeName, role: &Role) -> impl Future<Output = Result<(), NodeError>>;
+    /// Writes into the node's journal what is going to be done with a role.
+    fn plan(
+        &self,
+        node: &NodeName,
+        role: &Role,
+        errand: &Errand,
+    ) -> impl Future<Output = Result<(), NodeError>>;
 
-    /// Lets the service's peers hand work back.
-    fn undrain(&self, node: &NodeName, role: &Role) -> impl Future<Output = Result<(), NodeError>>;
+    /// Writes into the node's journal that the rollout ended, and how.
+    fn end(
+        &self,
+        node: &NodeName,
+        role: &Role,
+        rollout: &str,
+        outcome: &str,
+    ) -> impl Future<Output = Result<(), NodeError>>;
+
+    /// Whether the service may be taken out of its cluster now; asked until it holds.
+    fn may_leave(&self, node: &NodeName, role: &Role) -> impl Future<Output = Result<Held, NodeError>>;
+
+    /// What draining will change in the service's cluster, each with what it is now.
+    fn settings(&self, node: &NodeName, role: &Role)
+    -> impl Future<Output = Result<Vec<Setting>, NodeError>>;
+
+    /// Writes into the node's journal which settings are about to be changed; none: they are back.
+    fn note_settings(
+        &self,
+        node: &NodeName,
+        role: &Role,
+        settings: &[Setting],
+    ) -> impl Future<Output = Result<(), NodeError>>;
+
+    /// Changes the settings and has the service hand its work to its peers; asked until it holds.
+    fn drain(
+        &self,
+        node: &NodeName,
+        role: &Role,
+        settings: &[Setting],
+    ) -> impl Future<Output = Result<Held, NodeError>>;
+
+    /// Puts these settings back and lets the service's peers hand work back; asked until it holds. The
+    /// service itself may be down.
+    fn undrain(
+        &self,
+        node: &NodeName,
+        role: &Role,
+        settings: &[Setting],
+    ) -> impl Future<Output = Result<Held, NodeError>>;
+
+    /// Whether the service's cluster has settled with it, asked once.
+    fn settled(
+        &self,
+        node: &NodeName,
+        role: &Role,
+        release: &ReleaseName,
+    ) -> impl Future<Output = Result<Held, NodeError>>;
 
     /// Stops the service.
     fn stop(

@@ -8,12 +8,12 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use super::engine::Run;
-use super::event::{At, Event, Failed};
+use super::event::{At, Event, Failed, Outcome};
 use super::plan::{Goal, NodePlan};
 use super::ports::{Fault, NodeError, Nodes, Person, Recorder};
 use super::step::StepKind;
 use super::track::{Gate, Track};
-use crate::agent::{NodeStatus, RoleStatus};
+use crate::agent::{Errand, NodeStatus, RoleStatus};
 use crate::model::{NodeName, millis};
 
 impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
@@ -22,7 +22,54 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
         self.begin(all)?;
         self.lock(all).await?;
         self.preflight(all).await?;
-        self.stage(all).await
+        self.stage(all).await?;
+        self.note_errands(all).await?;
+        // Whoever wants a cluster changed finds it as it was before an earlier rollout was broken off.
+        self.put_back_leftovers(false).await;
+        Ok(())
+    }
+
+    /// Every node knows what is going to be done with it: any machine can go on with that.
+    async fn note_errands(&self, all: &[&RefCell<Track>]) -> Result<(), Vec<Failed>> {
+        let mut running: FuturesUnordered<_> = all
+            .iter()
+            .map(async |track| {
+                let (at, errand) = {
+                    let track = track.borrow();
+                    let errand = Errand {
+                        rollout: self.id.to_owned(),
+                        kind: self.plan.kind.command().to_owned(),
+                        from: track.plan.from_release.clone(),
+                        to: track.to.clone(),
+                        who: self.operator.who.clone(),
+                        host: self.operator.host.clone(),
+                    };
+                    (track.at(), errand)
+                };
+                let outcome = self.nodes.plan(&at.node, &at.role, &errand).await;
+                track.borrow_mut().noted = outcome.is_ok();
+                outcome.map_err(|error| Failed { at, step: StepKind::Stage, undo: false, error })
+            })
+            .collect();
+        let mut failures = Vec::new();
+        while let Some(outcome) = running.next().await {
+            failures.extend(outcome.err());
+        }
+        if failures.is_empty() { Ok(()) } else { Err(failures) }
+    }
+
+    /// Every node that can be reached knows that it is over.
+    pub(super) async fn end_errands(&self, all: &[&RefCell<Track>], outcome: Outcome) {
+        let mut running: FuturesUnordered<_> = all
+            .iter()
+            .filter(|track| track.borrow().noted)
+            .map(async |track| {
+                let at = track.borrow().at();
+                // Where this is lost, `resume` looks and finds that nothing is left to do.
+                let _ = self.nodes.end(&at.node, &at.role, self.id, outcome.name()).await;
+            })
+            .collect();
+        while running.next().await.is_some() {}
     }
 
     /// The first word of the journal.

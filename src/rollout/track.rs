@@ -37,6 +37,10 @@ pub(super) struct Track {
     /// What is current.
     pub(super) release: Option<ReleaseName>,
     pub(super) confirmed: bool,
+    /// It was asked to leave its cluster, and has not joined it again.
+    pub(super) drained: bool,
+    /// Its node's journal knows of this rollout.
+    pub(super) noted: bool,
     /// The step that failed left it in doubt what the node did.
     pub(super) next: Option<String>,
     pub(super) bytes_sent: u64,
@@ -60,6 +64,8 @@ impl Track {
             back_gate: Gate::Unknown,
             state: NodeState::Untouched,
             confirmed: false,
+            drained: false,
+            noted: false,
             next: None,
             bytes_sent: 0,
             down_since: None,

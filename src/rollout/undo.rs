@@ -36,9 +36,9 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
             Some(from) => self.back_to(&from, why, &error, &mut failures).await,
             None => self.back_to_nothing(why, &error, &mut failures).await,
         }
-        if self.track.borrow().has_begun(StepKind::Drain) {
-            let (node, role) = self.names();
-            let outcome = self.run.nodes.undrain(&node, &role).await;
+        if self.track.borrow().drained {
+            let outcome = self.run.undrain(&self.at()).await;
+            self.track.borrow_mut().drained = outcome.is_err();
             self.undone(StepKind::Drain, outcome, &mut failures);
         }
         let guarded = self.is_guarded();

@@ -11,7 +11,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::fs::{IoError, IoResultExt as _};
-use crate::recipe::{Limit, Ready, ServiceKind};
+use crate::recipe::{Api, Limit, Ready, ServiceKind};
 
 /// The version of the unit's file.
 pub const UNIT_FORMAT: u32 = 1;
@@ -45,6 +45,12 @@ pub struct Unit {
     pub log: Utf8PathBuf,
     /// What proves that it is ready.
     pub ready: Option<Ready>,
+    /// Where its adapter asks it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<Api>,
+    /// The product's version, where the bundle says it under the kind's name: `6.7.0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub product: Option<String>,
 }
 
 /// Why a unit cannot be read.

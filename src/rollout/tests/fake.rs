@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::agent::{Activated, NodeStatus, ReleaseName, RoleStatus, RolledBack, StagedStatus, supervise};
+use crate::agent::{
+    Activated, Errand, NodeStatus, ReleaseName, RoleStatus, RolledBack, Setting, StagedStatus, supervise,
+};
 use crate::fs::IoError;
 use crate::inventory::{MaxUnavailable, Rollout};
 use crate::model::{Digest, NodeName, Role, Span, Timestamp};
@@ -110,6 +112,7 @@ impl Fake {
                 healthy: is.current.is_some() && is.running == is.current,
                 service: true,
                 drains: false,
+                rank: 0,
                 change: Change::default(),
                 point_of_no_return: false,
             })
@@ -121,6 +124,7 @@ impl Fake {
             rollout: &self.rollout,
             totals: BTreeMap::from([("web".parse().unwrap(), nodes.len())]),
             forming: if forming { BTreeSet::from(["web".parse().unwrap()]) } else { BTreeSet::new() },
+            leftovers: Vec::new(),
             time: Timestamp::now(),
         };
         crate::rollout::plan(&scope, candidates)
@@ -247,6 +251,11 @@ impl Nodes for Fake {
             problem: None,
             kind: None,
             probe: None,
+            api: None,
+            product: None,
+            settings: Vec::new(),
+            errand: None,
+            ended: None,
         };
         Ok(NodeStatus {
             lock: None,
@@ -270,12 +279,36 @@ impl Nodes for Fake {
         wanted.iter().map(stage).collect()
     }
 
-    async fn drain(&self, _: &NodeName, _: &Role) -> Result<(), NodeError> {
+    async fn plan(&self, _: &NodeName, _: &Role, _: &Errand) -> Result<(), NodeError> {
         Ok(())
     }
 
-    async fn undrain(&self, _: &NodeName, _: &Role) -> Result<(), NodeError> {
+    async fn end(&self, _: &NodeName, _: &Role, _: &str, _: &str) -> Result<(), NodeError> {
         Ok(())
+    }
+
+    async fn may_leave(&self, _: &NodeName, _: &Role) -> Result<Held, NodeError> {
+        Ok(Held::Yes)
+    }
+
+    async fn settings(&self, _: &NodeName, _: &Role) -> Result<Vec<Setting>, NodeError> {
+        Ok(Vec::new())
+    }
+
+    async fn note_settings(&self, _: &NodeName, _: &Role, _: &[Setting]) -> Result<(), NodeError> {
+        Ok(())
+    }
+
+    async fn drain(&self, _: &NodeName, _: &Role, _: &[Setting]) -> Result<Held, NodeError> {
+        Ok(Held::Yes)
+    }
+
+    async fn undrain(&self, _: &NodeName, _: &Role, _: &[Setting]) -> Result<Held, NodeError> {
+        Ok(Held::Yes)
+    }
+
+    async fn settled(&self, _: &NodeName, _: &Role, _: &ReleaseName) -> Result<Held, NodeError> {
+        Ok(Held::Yes)
     }
 
     async fn stop(&self, node: &NodeName, role: &Role, _: &str) -> Result<supervise::Stopped, NodeError> {

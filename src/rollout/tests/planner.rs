@@ -21,6 +21,7 @@ fn candidate(node: &str, role: &str) -> Candidate {
         healthy: true,
         service: true,
         drains: false,
+        rank: 0,
         change: Change::default(),
         point_of_no_return: false,
     }
@@ -37,6 +38,7 @@ fn plan(rollout: &Rollout, forming: &[&str], candidates: Vec<Candidate>) -> Plan
         rollout,
         totals,
         forming: forming.iter().map(|role| role.parse().unwrap()).collect(),
+        leftovers: Vec::new(),
         time: Timestamp::now(),
     };
     crate::rollout::plan(&scope, candidates)

@@ -1,0 +1,65 @@
+//! What every kind of service answers.
+
+use std::future::Future;
+
+use super::view::View;
+use crate::agent::Setting;
+use crate::rollout::Held;
+
+/// Why a service's cluster could not be asked, or did not do as it was told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct AdapterError {
+    /// What happened, with the node and the address. Never with a credential.
+    pub message: String,
+    /// What to do about it, a line each.
+    pub help: Vec<String>,
+}
+
+impl AdapterError {
+    /// An error without advice.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), help: Vec::new() }
+    }
+
+    /// The same, with a line of advice.
+    #[must_use]
+    pub fn help(mut self, line: impl Into<String>) -> Self {
+        self.help.push(line.into());
+        self
+    }
+}
+
+/// What is known about one kind of service. An error is "could not be asked": the caller asks again.
+pub trait Adapter {
+    /// The node's place among those of its role: all of a lower rank go first. A leader has the highest.
+    fn rank(&self, view: &View<'_>) -> impl Future<Output = Result<u32, AdapterError>>;
+
+    /// Whether the service may be taken out of its cluster now.
+    fn may_leave(&self, view: &View<'_>) -> impl Future<Output = Result<Held, AdapterError>>;
+
+    /// What [`Self::drain`] will change in the cluster, each with what it is now.
+    fn settings(&self, view: &View<'_>) -> impl Future<Output = Result<Vec<Setting>, AdapterError>>;
+
+    /// Changes the settings, and has the service hand its work to its peers. Asked until it holds; each time may
+    /// be the first. Looks once more whether the service may leave before it says that it holds.
+    fn drain(
+        &self,
+        view: &View<'_>,
+        settings: &[Setting],
+    ) -> impl Future<Output = Result<Held, AdapterError>>;
+
+    /// Puts the settings back and lets peers hand work back. Asked until it holds; the service itself may be down,
+    /// and then its peers are asked.
+    fn undrain(
+        &self,
+        view: &View<'_>,
+        settings: &[Setting],
+    ) -> impl Future<Output = Result<Held, AdapterError>>;
+
+    /// Whether the service itself is up, at the version that it shall have. Its process is known to live.
+    fn ready(&self, view: &View<'_>) -> impl Future<Output = Result<Held, AdapterError>>;
+
+    /// Whether its cluster has settled with it.
+    fn settled(&self, view: &View<'_>) -> impl Future<Output = Result<Held, AdapterError>>;
+}

@@ -1,0 +1,94 @@
+//! Which kind is answered by which module.
+
+use super::adapter::{Adapter, AdapterError};
+use super::plain::Plain;
+use super::view::View;
+use crate::agent::Setting;
+use crate::recipe::ServiceKind;
+use crate::rollout::Held;
+
+/// The port where a service of that kind is usually asked.
+pub fn default_port(kind: ServiceKind) -> u16 {
+    match kind {
+        ServiceKind::Elasticsearch | ServiceKind::Opensearch => 9200,
+        ServiceKind::Kafka => 9092,
+        ServiceKind::Zookeeper => 2181,
+        ServiceKind::Redis => 6379,
+        ServiceKind::Nginx | ServiceKind::Process => 80,
+        ServiceKind::Kibana => 5601,
+    }
+}
+
+/// Whether services of that kind leave their cluster before they are stopped, so that plans have the steps.
+pub fn drains(kind: ServiceKind) -> bool {
+    match kind {
+        ServiceKind::Elasticsearch
+        | ServiceKind::Opensearch
+        | ServiceKind::Kafka
+        | ServiceKind::Zookeeper
+        | ServiceKind::Redis
+        | ServiceKind::Nginx
+        | ServiceKind::Kibana
+        | ServiceKind::Process => false,
+    }
+}
+
+/// What answers for a kind.
+#[derive(Clone, Copy, Debug)]
+pub enum Known {
+    /// Nothing is known beyond its process and its recipe's [service.ready].
+    Plain(Plain),
+}
+
+/// What is known about a kind.
+pub fn known(kind: ServiceKind) -> Known {
+    match kind {
+        ServiceKind::Elasticsearch
+        | ServiceKind::Opensearch
+        | ServiceKind::Kafka
+        | ServiceKind::Zookeeper
+        | ServiceKind::Redis
+        | ServiceKind::Nginx
+        | ServiceKind::Kibana
+        | ServiceKind::Process => Known::Plain(Plain),
+    }
+}
+
+/// Hands a question on to the one who knows.
+macro_rules! ask {
+    ($known:expr, $question:ident($($argument:expr),*)) => {
+        match $known {
+            Known::Plain(one) => one.$question($($argument),*).await,
+        }
+    };
+}
+
+impl Adapter for Known {
+    async fn rank(&self, view: &View<'_>) -> Result<u32, AdapterError> {
+        ask!(self, rank(view))
+    }
+
+    async fn may_leave(&self, view: &View<'_>) -> Result<Held, AdapterError> {
+        ask!(self, may_leave(view))
+    }
+
+    async fn settings(&self, view: &View<'_>) -> Result<Vec<Setting>, AdapterError> {
+        ask!(self, settings(view))
+    }
+
+    async fn drain(&self, view: &View<'_>, settings: &[Setting]) -> Result<Held, AdapterError> {
+        ask!(self, drain(view, settings))
+    }
+
+    async fn undrain(&self, view: &View<'_>, settings: &[Setting]) -> Result<Held, AdapterError> {
+        ask!(self, undrain(view, settings))
+    }
+
+    async fn ready(&self, view: &View<'_>) -> Result<Held, AdapterError> {
+        ask!(self, ready(view))
+    }
+
+    async fn settled(&self, view: &View<'_>) -> Result<Held, AdapterError> {
+        ask!(self, settled(view))
+    }
+}

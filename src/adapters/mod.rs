@@ -1,0 +1,26 @@
+//! What is known about each kind of service: in which order its nodes go, when one may leave its cluster, how it
+//! leaves and joins again, when it is ready, and when its cluster has settled.
+//!
+//! ```text
+//! adapter   what every kind answers
+//! view      a service on a node, its peers, and the ways to ask them
+//! wire      HTTP and lines of text, over a node's own connection
+//! known     which kind is answered by which module
+//! ```
+//!
+//! # Invariants
+//!
+//! * An adapter holds no state between two questions: whoever resumes asks again and gets the same answer.
+//! * It changes nothing but what [`Adapter::settings`] named before, and puts that back in [`Adapter::undrain`].
+//! * Every "not yet" names the condition that does not hold.
+
+mod adapter;
+mod known;
+mod plain;
+mod view;
+mod wire;
+
+pub use adapter::{Adapter, AdapterError};
+pub use known::{default_port, drains, known};
+pub use view::{Credentials, Instance, Reach, View};
+pub use wire::{HttpAnswer, Stream};

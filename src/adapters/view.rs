@@ -1,0 +1,97 @@
+//! A service on a node, its peers, and the ways to ask them.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use super::known::default_port;
+use super::wire::Stream;
+use crate::model::{NodeName, Role};
+use crate::recipe::{Api, OrTemplate, ServiceKind};
+
+/// The way to a port of a node. Nothing of a service has to be exposed.
+pub trait Reach: fmt::Debug {
+    /// Opens a stream to `host:port` as the node sees it; an error says why not in one line.
+    fn open<'a>(
+        &'a self,
+        host: &'a str,
+        port: u16,
+    ) -> Pin<Box<dyn Future<Output = Result<Box<dyn Stream>, String>> + 'a>>;
+}
+
+/// What a service wants to be told before it answers. It cannot be printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// User and password.
+    pub basic: Option<(String, String)>,
+    /// An API key, as its header has it.
+    pub api_key: Option<String>,
+    /// The authority that signed the service's certificate, PEM; `None` is those that the system trusts.
+    pub ca: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(***)")
+    }
+}
+
+/// A service on a node.
+#[derive(Clone, Debug)]
+pub struct Instance<'a> {
+    /// The node.
+    pub node: NodeName,
+    /// The role.
+    pub role: Role,
+    /// Which kind it is.
+    pub kind: ServiceKind,
+    /// The node's address, as its peers know it.
+    pub address: String,
+    /// Where the service is asked.
+    pub api: Api,
+    /// What it wants to be told first.
+    pub credentials: Credentials,
+    /// The product's version that it shall have, where that is known: `6.7.0`.
+    pub product: Option<String>,
+    /// The way there; `None` if the node cannot be reached.
+    pub reach: Option<&'a dyn Reach>,
+}
+
+impl Instance<'_> {
+    /// The port where it is asked.
+    pub fn port(&self) -> u16 {
+        match self.api.port {
+            Some(OrTemplate::Value(port)) => port,
+            Some(OrTemplate::Template(_)) | None => default_port(self.kind),
+        }
+    }
+
+    /// Where it may listen, as its node sees it: the address that others know, then the machine itself.
+    pub fn hosts(&self) -> Vec<&str> {
+        let address = self.address.as_str();
+        if address == "127.0.0.1" { vec![address] } else { vec![address, "127.0.0.1"] }
+    }
+}
+
+/// What an adapter sees.
+#[derive(Clone, Debug)]
+pub struct View<'a> {
+    /// The service that is asked about.
+    pub this: Instance<'a>,
+    /// The others of its kind, of whatever role, in the order of cluster.toml.
+    pub peers: Vec<Instance<'a>>,
+    /// Predicates that cluster.toml turned off, by name.
+    pub off: &'a [String],
+}
+
+impl<'a> View<'a> {
+    /// The service itself, then its peers: whoever of them answers speaks for the cluster.
+    pub fn all(&self) -> impl Iterator<Item = &Instance<'a>> {
+        std::iter::once(&self.this).chain(&self.peers)
+    }
+
+    /// Whether a predicate was turned off.
+    pub fn is_off(&self, predicate: &str) -> bool {
+        self.off.iter().any(|name| name == predicate)
+    }
+}

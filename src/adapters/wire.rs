@@ -1,0 +1,153 @@
+//! HTTP and lines of text, over a node's own connection.
+//!
+//! # Invariants
+//!
+//! * An answer is read up to a limit: a service that never stops talking fills nobody's memory.
+//! * No credential is part of an error.
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::timeout;
+
+use super::adapter::AdapterError;
+use super::view::Instance;
+
+/// How long one answer may take.
+const ANSWER: Duration = Duration::from_secs(8);
+
+/// The most that is read of an answer.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// A stream to a service.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// What a service answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpAnswer {
+    /// The status.
+    pub status: u16,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl HttpAnswer {
+    /// The body as JSON.
+    pub fn json(&self) -> Result<serde_json::Value, AdapterError> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            AdapterError::new(format!("an answer of status {} is no JSON: {error}", self.status))
+        })
+    }
+}
+
+impl Instance<'_> {
+    /// Opens a stream to the service, where it listens.
+    pub(super) async fn open(&self) -> Result<Box<dyn Stream>, AdapterError> {
+        let Some(reach) = self.reach else {
+            return Err(AdapterError::new(format!("{} cannot be reached", self.node)));
+        };
+        let port = self.port();
+        let mut why = String::new();
+        for host in self.hosts() {
+            match timeout(ANSWER, reach.open(host, port)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => why = error,
+                Err(_) => "no answer".clone_into(&mut why),
+            }
+        }
+        Err(AdapterError::new(format!(
+            "{} of {}: nothing answers on port {port}: {why}",
+            self.role, self.node
+        )))
+    }
+
+    /// Asks over HTTP; `body` is sent as JSON.
+    pub(super) async fn http(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Result<HttpAnswer, AdapterError> {
+        let stream = self.open().await?;
+        let port = self.port();
+        let said = |what: String| {
+            AdapterError::new(format!(
+                "{} of {}: {method} {path} on port {port}: {what}",
+                self.role, self.node
+            ))
+        };
+        let work = async {
+            let (mut sender, connection) =
+                http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+            let mut request = Request::builder()
+                .method(method.clone())
+                .uri(path)
+                .header(hyper::header::HOST, format!("{}:{port}", self.address))
+                .header(hyper::header::CONNECTION, "close")
+                .header(hyper::header::USER_AGENT, "windlass");
+            if let Some((user, password)) = &self.credentials.basic {
+                let text = data_encoding::BASE64.encode(format!("{user}:{password}").as_bytes());
+                request = request.header(hyper::header::AUTHORIZATION, format!("Basic {text}"));
+            } else if let Some(key) = &self.credentials.api_key {
+                request = request.header(hyper::header::AUTHORIZATION, format!("ApiKey {key}"));
+            }
+            let bytes = match body {
+                Some(body) => {
+                    request = request.header(hyper::header::CONTENT_TYPE, "application/json");
+                    Bytes::from(body.to_string())
+                }
+                None => Bytes::new(),
+            };
+            let request =
+                request.body(Full::new(bytes)).map_err(|_| "the request cannot be made".to_owned())?;
+            let mut connection = std::pin::pin!(connection);
+            let mut answer = std::pin::pin!(async {
+                let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+                let status = response.status().as_u16();
+                let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+                let body = body.map_err(|error| error.to_string())?.to_bytes().to_vec();
+                Ok(HttpAnswer { status, body })
+            });
+            tokio::select! {
+                biased;
+                answer = &mut answer => answer,
+                _ = &mut connection => answer.await,
+            }
+        };
+        match timeout(ANSWER, work).await {
+            Ok(outcome) => outcome.map_err(said),
+            Err(_) => Err(said("no answer in time".to_owned())),
+        }
+    }
+
+    /// Sends a text and reads what comes back until the service closes, as ZooKeeper's four-letter words have it.
+    pub(super) async fn word(&self, word: &str) -> Result<String, AdapterError> {
+        let mut stream = self.open().await?;
+        let work = async {
+            stream.write_all(word.as_bytes()).await?;
+            stream.flush().await?;
+            let mut answer = Vec::new();
+            stream.take(MAX_ANSWER as u64).read_to_end(&mut answer).await?;
+            Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer).into_owned())
+        };
+        let said = |what: String| {
+            AdapterError::new(format!(
+                "{} of {}: `{word}` on port {}: {what}",
+                self.role,
+                self.node,
+                self.port()
+            ))
+        };
+        match timeout(ANSWER, work).await {
+            Ok(outcome) => outcome.map_err(|error| said(error.to_string())),
+            Err(_) => Err(said("no answer in time".to_owned())),
+        }
+    }
+}
