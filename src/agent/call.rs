@@ -158,6 +158,10 @@ pub enum Request {
         /// Why, for the journal.
         #[serde(default)]
         why: String,
+        /// Unless it was started by then, the node starts it by itself, or goes back where an activation waits
+        /// for its confirmation.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        start_within: Option<Span>,
     },
     /// Whether the service runs; answered by [`Process`].
     ServiceStatus {

@@ -109,12 +109,22 @@ impl Desk {
         Ok(self.supervisor().status(&self.dir)?)
     }
 
-    /// Stops the service, if anything of it runs.
-    pub fn stop_service(&mut self, why: &str) -> Result<super::supervise::Stopped, AgentError> {
+    /// Stops the service, if anything of it runs. With `start_within` a guard sees to it that it is not down for
+    /// longer.
+    pub fn stop_service(
+        &mut self,
+        why: &str,
+        start_within: Option<Duration>,
+    ) -> Result<super::supervise::Stopped, AgentError> {
         let running = self.process()?.release;
         // The release that runs says how it is stopped, not the one that is current.
         let unit = running.and_then(|release| self.unit(&release).transpose()).transpose()?;
-        self.record(Record::ServiceStop { why: why.to_owned() })?;
+        let start_by = start_within.map(super::activate::deadline);
+        let guarded = start_by.is_some();
+        self.record(Record::ServiceStop { why: why.to_owned(), start_by })?;
+        if guarded {
+            super::guard::ensure(&self.root, &self.dir)?;
+        }
         let stopped = self.supervisor().stop(&self.dir, unit.as_ref())?;
         self.record(Record::ServiceStopped { killed: stopped.killed })?;
         Ok(stopped)

@@ -145,9 +145,9 @@ fn change_role(desk: &mut Desk, request: Request) -> Result<Answer, AgentError> 
             let started = desk.start_service(&release)?.ok_or(AgentError::NoService { role })?;
             Ok(Answer::Started(ServiceStarted { release, started }))
         }
-        Request::ServiceStop { why, .. } => {
+        Request::ServiceStop { why, start_within, .. } => {
             let why = if why.is_empty() { "asked to".to_owned() } else { why };
-            Ok(Answer::Stopped(desk.stop_service(&why)?))
+            Ok(Answer::Stopped(desk.stop_service(&why, start_within.map(|span| span.0))?))
         }
         Request::Settings { role, settings } => {
             // Said again by whoever resumes: what was there before it was changed first is what counts.

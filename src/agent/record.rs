@@ -136,6 +136,9 @@ pub enum Record {
     ServiceStop {
         /// Why.
         why: String,
+        /// Until when whoever stops it means to have started it again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        start_by: Option<Deadline>,
     },
     /// The service was stopped.
     ServiceStopped {

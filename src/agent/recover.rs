@@ -5,6 +5,7 @@
 //! | `activating` | the new release | `activated`: it was swapped |
 //! | `activating` | the old release | `abandoned`: it was not |
 //! | `rolling-back` | either | it is finished |
+//! | `service-stop` by one who meant to start it | | once its time is over, it is started, or goes back where an activation waits |
 //! | `activated`, not confirmed | | a guard is started if none lives; once its time is over, it goes back |
 //!
 //! Trees that were never finished and links that never got their name are removed.
@@ -44,7 +45,35 @@ pub(super) fn recover(desk: &mut Desk) -> Result<(), AgentError> {
             clear(desk)?;
         }
     }
+    watch_stopped(desk)?;
     watch_unconfirmed(desk)
+}
+
+/// A service that somebody stopped to start it again, and did not: it is started, or, where an activation waits
+/// for its confirmation, that is taken back. Nobody knows then whether its release would have been good.
+fn watch_stopped(desk: &mut Desk) -> Result<(), AgentError> {
+    let Some(until) = desk.state().start_by.clone() else { return Ok(()) };
+    // Stopping takes its own time, and holds the role's lock: who comes here finds it stopped, or running.
+    let over = until.boot != boot::id() || boot::now().as_millis() >= u128::from(until.at_ms);
+    if !over {
+        let _ = guard::ensure(desk.root(), desk.dir());
+        return Ok(());
+    }
+    let waits = desk.state().unconfirmed.as_ref().is_some_and(|waiting| waiting.deadline.is_some());
+    if waits {
+        return take_back(desk, "it was stopped, and nobody started it", false);
+    }
+    let started = match desk.state().current.clone() {
+        Some(current) => desk.start_service(&current),
+        None => Ok(None),
+    };
+    if desk.state().start_by.is_some() {
+        // What cannot be started is told by the journal and by status; trying for ever would not help.
+        let why =
+            started.err().map_or_else(|| "nothing is there to be started".to_owned(), |error| error.full());
+        desk.record(Record::ServiceFailed { why })?;
+    }
+    Ok(())
 }
 
 /// Removes what has no meaning without the process that made it.
@@ -85,11 +114,17 @@ fn watch_unconfirmed(desk: &mut Desk) -> Result<(), AgentError> {
 
 /// Takes an activation back whose time to be confirmed is over.
 pub(super) fn go_back(desk: &mut Desk) -> Result<(), AgentError> {
-    let state = desk.state();
-    let Some(waiting) = state.unconfirmed.clone() else { return Ok(()) };
+    let Some(waiting) = &desk.state().unconfirmed else { return Ok(()) };
     let within = waiting.deadline.as_ref().map_or(0, |until| until.within_ms);
     let within = crate::model::Span(std::time::Duration::from_millis(within));
-    let why = format!("not confirmed within {within}");
+    take_back(desk, &format!("not confirmed within {within}"), true)
+}
+
+/// Takes back the activation that waits for its confirmation.
+fn take_back(desk: &mut Desk, why: &str, bad: bool) -> Result<(), AgentError> {
+    let state = desk.state();
+    let Some(waiting) = state.unconfirmed.clone() else { return Ok(()) };
+    let why = why.to_owned();
     let usable = |release: &&ReleaseName| {
         let known = state.present(release);
         known.is_some_and(|known| known.good && known.bad.is_none()) && desk.dir().release(release).is_dir()
@@ -101,6 +136,6 @@ pub(super) fn go_back(desk: &mut Desk) -> Result<(), AgentError> {
         return desk.record(Record::GuardGaveUp { release: waiting.release, why });
     };
     let (from, to) = (Some(waiting.release), Some(to));
-    rollback::rollback(desk, &rollback::Rollback { from, to, why, bad: true, restart: true })?;
+    rollback::rollback(desk, &rollback::Rollback { from, to, why, bad, restart: true })?;
     Ok(())
 }

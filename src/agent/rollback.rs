@@ -112,7 +112,7 @@ pub(super) fn finish(desk: &mut Desk) -> Result<RolledBack, AgentError> {
         let process = desk.process()?;
         let right = process.state == ProcessState::Running && process.release == to;
         if !right && process.release.is_some() {
-            let stopped = desk.stop_service("going back")?;
+            let stopped = desk.stop_service("going back", None)?;
             (done.killed, done.stop_ms) = (stopped.killed, stopped.duration_ms);
         }
     }

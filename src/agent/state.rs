@@ -76,6 +76,8 @@ pub struct State {
     /// The activation that waits for a confirmation.
     pub unconfirmed: Option<Unconfirmed>,
     announced: Option<Unconfirmed>,
+    /// The service was stopped by somebody who meant to have started it again by then.
+    pub start_by: Option<Deadline>,
     /// What a rollout changed in the service's cluster, and has not put back.
     pub settings: Vec<Setting>,
     /// The last rollout that had this role among what it changes, and how it ended.
@@ -113,9 +115,12 @@ impl State {
         self.releases.keys().next_back().map_or(1, |last| last.number() + 1)
     }
 
-    /// What a guard is for: the deadline of an activation that is announced or waits for its confirmation.
+    /// What a guard is for: a service that is to be started again, the deadline of an activation that is
+    /// announced or waits for its confirmation. The first that comes.
     pub fn guarded(&self) -> Option<&Deadline> {
-        [&self.announced, &self.unconfirmed].into_iter().flatten().find_map(|one| one.deadline.as_ref())
+        let waiting = [&self.announced, &self.unconfirmed];
+        let confirm = waiting.into_iter().flatten().find_map(|one| one.deadline.as_ref());
+        self.start_by.iter().chain(confirm).min_by_key(|one| one.at_ms)
     }
 
     /// The state after `record`, the `seq`th.
@@ -205,6 +210,8 @@ impl State {
                     self.confirmed.truncate(at + 1);
                 }
                 (self.phase, self.current, self.unconfirmed) = (Phase::Idle, to.clone(), None);
+                // Going back starts it, or was asked not to.
+                self.start_by = None;
             }
             Record::GuardGaveUp { release, .. } => {
                 let waiting = self.unconfirmed.as_mut().filter(|waiting| waiting.release == *release);
@@ -221,8 +228,13 @@ impl State {
                 self.release(release)?.removed = true;
                 self.confirmed.retain(|known| known != release);
             }
-            Record::ServiceStart { release } => drop(self.release(release)?),
-            Record::ServiceStop { .. } | Record::ServiceStopped { .. } | Record::ServiceFailed { .. } => {}
+            Record::ServiceStart { release } => {
+                self.release(release)?;
+                self.start_by = None;
+            }
+            Record::ServiceStop { start_by, .. } => self.start_by.clone_from(start_by),
+            Record::ServiceFailed { .. } => self.start_by = None,
+            Record::ServiceStopped { .. } => {}
             Record::Settings { settings } => self.settings.clone_from(settings),
             Record::Planned { errand } => self.errand = Some((errand.clone(), None)),
             Record::Ended { rollout, outcome } => {

@@ -372,9 +372,11 @@ fn request(root: &Utf8Path, op: &Op) -> Result<Request, Failure> {
         }
         Op::Gc { dry_run, keep } => Request::Gc(GcRequest { keep: *keep, dry_run: *dry_run }),
         Op::Service(ServiceOp::Start { role }) => Request::ServiceStart { role: role.clone(), release: None },
-        Op::Service(ServiceOp::Stop { role }) => {
-            Request::ServiceStop { role: role.clone(), why: "asked to, by hand".to_owned() }
-        }
+        Op::Service(ServiceOp::Stop { role }) => Request::ServiceStop {
+            role: role.clone(),
+            why: "asked to, by hand".to_owned(),
+            start_within: None,
+        },
         Op::Service(ServiceOp::Status { role }) => Request::ServiceStatus { role: role.clone() },
         Op::Journal { role } => Request::Journal { role: role.clone() },
         Op::Status { role } => Request::Status { role: role.clone() },

@@ -11,7 +11,7 @@ use super::error::{Failure, exit};
 use crate::agent::Preview;
 use crate::inventory::Node;
 use crate::model::{Cancelled, NodeName, Reference, Role, Timestamp, Version};
-use crate::nodes::{Fleet, Problem, Seen, Services, Survey, Surveyor, Target, statuses};
+use crate::nodes::{Fleet, Problem, Seen, Services, Survey, Surveyor, Target, inputs, statuses};
 use crate::recipe::ServiceKind;
 use crate::rollout::{At, Goal, Interrupt, Interrupted, Kind, Past, Plan, Rollouts, Scope, interrupt, plan};
 use crate::store::Store;
@@ -28,7 +28,7 @@ pub(super) enum Wish {
     /// What is current, started anew.
     Restart,
     /// What the last rollout left.
-    Resume { past: Box<Past>, force: bool },
+    Resume { past: Option<Box<Past>>, force: bool },
 }
 
 /// The nodes, connected, and where they are.
@@ -92,7 +92,7 @@ impl Session {
         Services::new(cluster, &self.fleet, secrets, folder, &self.seen)
     }
 
-    fn surveyor<'s>(&'s self, services: &'s Services<'s>, wanted: Wanted) -> Surveyor<'s> {
+    pub(super) fn surveyor<'s>(&'s self, services: &'s Services<'s>, wanted: Wanted) -> Surveyor<'s> {
         Surveyor {
             cluster: &self.loaded.cluster,
             fleet: &self.fleet,
@@ -113,9 +113,8 @@ pub(super) fn wanted(args: &ClusterArgs, loaded: &Loaded, wish: &Wish) -> Result
         .map(|one| (one.node.name.clone(), one.roles.into_iter().cloned().collect()))
         .collect();
     let wanted = match wish {
-        Wish::Promote { .. } | Wish::Rollback { .. } | Wish::Restart => all,
+        Wish::Promote { .. } | Wish::Rollback { .. } | Wish::Restart | Wish::Resume { .. } => all,
         Wish::Saved(plan) => of_plan(plan),
-        Wish::Resume { past, .. } => of_plan(&past.plan),
     };
     let nodes = wanted.iter().filter_map(|(name, _)| loaded.cluster.find(name.as_str()));
     check_supervisors(nodes)?;
@@ -136,7 +135,7 @@ pub(super) fn remark_on_kinds(context: &Context, prepared: &Prepared) {
     }
 }
 
-fn of_plan(plan: &Plan) -> Wanted {
+pub(super) fn of_plan(plan: &Plan) -> Wanted {
     let mut wanted: BTreeMap<NodeName, Vec<Role>> = BTreeMap::new();
     for one in plan.nodes() {
         wanted.entry(one.node.clone()).or_default().push(one.role.clone());
@@ -174,7 +173,9 @@ pub(super) async fn prepare(
             let survey = surveyor.restart();
             made(session, &surveyor, Kind::Restart, survey, BTreeMap::new())
         }
-        Wish::Resume { past, force } => resume(context, session, wanted, past, *force).await,
+        Wish::Resume { past, force } => {
+            super::resume::prepare(context, session, wanted, past.as_deref(), *force).await
+        }
     }
 }
 
@@ -194,7 +195,7 @@ async fn promote(
     Ok(prepared)
 }
 
-fn made(
+pub(super) fn made(
     session: &Session,
     surveyor: &Surveyor<'_>,
     kind: Kind,
@@ -268,6 +269,18 @@ fn saved(context: &Context, session: &Session, wanted: &Wanted, plan: &Plan) -> 
         return Err(Failure::new(exit::INVALID, "plan", message));
     }
     let mut found = Vec::new();
+    let forming: BTreeSet<&Role> = plan
+        .waves
+        .iter()
+        .filter(|wave| wave.forming)
+        .flat_map(|wave| &wave.nodes)
+        .map(|one| &one.role)
+        .collect();
+    let status = |node: &NodeName| session.seen.get(node)?.as_ref().ok();
+    let seen = |node: &NodeName, role: &Role| inputs(cluster, node, forming.contains(role));
+    for (node, role, error) in plan.moved(status, seen) {
+        found.push(Problem { node, role: Some(role), error });
+    }
     for (node, _) in wanted {
         if let Some(Err(error)) = session.seen.get(node) {
             found.push(Problem { node: node.clone(), role: None, error: error.clone() });
@@ -288,63 +301,8 @@ fn saved(context: &Context, session: &Session, wanted: &Wanted, plan: &Plan) -> 
             targets.insert(one.role.clone(), Target::read(&store, &Reference::Digest(*digest))?);
         }
     }
-    let forming = plan
-        .waves
-        .iter()
-        .filter(|wave| wave.forming)
-        .flat_map(|wave| &wave.nodes)
-        .map(|one| one.role.clone());
-    let forming = forming.collect();
+    let forming = forming.into_iter().cloned().collect();
     Ok(Prepared { plan: plan.clone(), targets, forming, previews: BTreeMap::new() })
-}
-
-/// The rest of a rollout: the same targets again; what is there already is skipped.
-async fn resume(
-    context: &Context,
-    session: &Session,
-    wanted: Wanted,
-    past: &Past,
-    force: bool,
-) -> Result<Prepared, Failure> {
-    let services = session.services();
-    let mut surveyor = session.surveyor(&services, wanted);
-    surveyor.look().await;
-    let mut prepared = match past.plan.kind {
-        Kind::Promote => {
-            let store = context.store()?;
-            let mut targets = BTreeMap::new();
-            for one in past.plan.nodes() {
-                if let Goal::Bundle(digest) = &one.goal
-                    && !targets.contains_key(&one.role)
-                {
-                    targets.insert(one.role.clone(), Target::read(&store, &Reference::Digest(*digest))?);
-                }
-            }
-            let force = force || past.plan.policy.allow_bad;
-            let survey = surveyor.promote(&store, &session.loaded.secrets, &targets, force).await;
-            let mut prepared = made(session, &surveyor, Kind::Promote, survey, targets)?;
-            prepared.plan.policy.allow_bad = force;
-            Ok(prepared)
-        }
-        Kind::Rollback => {
-            let survey = surveyor.go_to(&past.plan);
-            made(session, &surveyor, Kind::Rollback, survey, BTreeMap::new())
-        }
-        Kind::Restart => {
-            let done = past.done();
-            surveyor.wanted.iter_mut().for_each(|(node, roles)| {
-                roles.retain(|role| !done.contains(&At { node: node.clone(), role: role.clone() }));
-            });
-            let survey = surveyor.restart();
-            made(session, &surveyor, Kind::Restart, survey, BTreeMap::new())
-        }
-    }?;
-    // A role whose canary is done needs no other, and nobody is asked about it again.
-    let done: BTreeSet<Role> = past.done().into_iter().map(|at| at.role).collect();
-    for wave in &mut prepared.plan.waves {
-        wave.canary &= !wave.nodes.iter().all(|node| done.contains(&node.role));
-    }
-    Ok(prepared)
 }
 
 /// What stands in the way, as one failure.

@@ -70,7 +70,7 @@ async fn one(member: &Member, role: &Role, what: &str) -> Result<Value, NodeErro
     let (mut killed, mut stop_ms) = (None, None);
     if matches!(what, "stop" | "restart") {
         let why = format!("windlass service {what}");
-        let request = Request::ServiceStop { role: role.clone(), why };
+        let request = Request::ServiceStop { role: role.clone(), why, start_within: None };
         let stopped: Stopped = remote.call(request).await.map_err(failed)?;
         (killed, stop_ms) = (Some(stopped.killed), Some(stopped.duration_ms));
     }

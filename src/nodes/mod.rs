@@ -4,6 +4,7 @@
 //! fleet     a connection with an agent for each node; those that cannot be reached, and why
 //! survey    where the nodes are, and what would change -> the planner's candidates
 //! services  a service with its peers, for the adapter that knows its kind
+//! errands   the last rollout, as nodes' own journals have it
 //! gate      http, tcp, a command: asked once, through the node's own connection
 //! ports     rollout's `Nodes` over all of this; staging is a push
 //! ```
@@ -14,6 +15,7 @@
 //! * A survey changes nothing on any node.
 
 mod change;
+mod errands;
 mod error;
 mod fleet;
 mod gate;
@@ -24,11 +26,12 @@ mod survey;
 mod survey_back;
 mod target;
 
+pub use errands::Errands;
 pub use error::node_error;
 pub use fleet::{Fleet, Member};
 pub use gate::probe;
 pub use ports::{Live, NoStager, Stager};
 pub use services::Services;
 pub use stage::PushStager;
-pub use survey::{Problem, Seen, Survey, Surveyor, healthy, statuses};
+pub use survey::{Problem, Seen, Survey, Surveyor, healthy, inputs, statuses};
 pub use target::{Target, TargetError};

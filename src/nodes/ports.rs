@@ -13,7 +13,7 @@ use crate::agent::{
     Activated, Claim, Confirmed, Errand, Journalled, NodeStatus, Noted, ReleaseName, Request, RolledBack,
     ServiceStarted, Setting,
 };
-use crate::model::{NodeName, Role};
+use crate::model::{NodeName, Role, Span};
 use crate::recipe::Ready;
 use crate::rollout::{At, Back, Fault, Held, NodeError, NodePlan, Nodes, StagedRelease, Swap};
 
@@ -111,8 +111,15 @@ impl<S: Stager> Nodes for Live<'_, S> {
         self.services.settled(&at(node, role)).await
     }
 
-    async fn stop(&self, node: &NodeName, role: &Role, why: &str) -> Result<Stopped, NodeError> {
-        self.call(node, Request::ServiceStop { role: role.clone(), why: why.to_owned() }).await
+    async fn stop(
+        &self,
+        node: &NodeName,
+        role: &Role,
+        why: &str,
+        start_within: Option<Span>,
+    ) -> Result<Stopped, NodeError> {
+        let (role, why) = (role.clone(), why.to_owned());
+        self.call(node, Request::ServiceStop { role, why, start_within }).await
     }
 
     async fn activate(&self, node: &NodeName, role: &Role, swap: &Swap) -> Result<Activated, NodeError> {

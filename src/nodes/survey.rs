@@ -16,7 +16,7 @@ use super::gate::probe;
 use super::services::Services;
 use super::target::Target;
 use crate::agent::supervise::ProcessState;
-use crate::agent::{BadStatus, NodeStatus, Preview, PreviewRequest, Request, RoleStatus};
+use crate::agent::{NodeStatus, Preview, PreviewRequest, ReleaseName, Request, RoleStatus};
 use crate::inventory::Cluster;
 use crate::model::{Digest, NodeName, Reference, Role};
 use crate::remote::{Secrets, context, has_run};
@@ -76,6 +76,28 @@ pub fn healthy(status: &RoleStatus) -> bool {
         && status.interrupted.is_none()
         && status.problem.is_none()
         && status.bad.iter().all(|bad| bad.release != *release)
+}
+
+/// Of what templates see on a node besides secrets.
+pub fn inputs(cluster: &Cluster, node: &NodeName, forming: bool) -> Option<Digest> {
+    let node = cluster.find(node.as_str())?;
+    serde_json::to_vec(&context(cluster, node, forming)).ok().map(|bytes| Digest::of(&bytes))
+}
+
+/// Fails if a release that is meant was marked bad.
+pub(super) fn bad_release(
+    at: &At,
+    status: &RoleStatus,
+    meant: impl Fn(&ReleaseName) -> bool,
+) -> Result<(), NodeError> {
+    let Some(bad) = status.bad.iter().rev().find(|bad| meant(&bad.release)) else { return Ok(()) };
+    let message = format!("{} of {} on {} was marked bad: {}", bad.release, at.role, at.node, bad.why);
+    let mut error = NodeError::new(Fault::Refused, "bad-release", message);
+    error
+        .line
+        .help
+        .push("build another version; or --force, if something else was wrong and is put right".to_owned());
+    Err(error)
 }
 
 /// Looks at nodes for a plan.
@@ -221,7 +243,13 @@ impl Surveyor<'_> {
             match answer {
                 Ok(preview) => {
                     let Some(target) = targets.get(&at.role) else { continue };
-                    let found = self.candidate(&at, target, &preview, allow_bad, &mut known);
+                    let found = self.candidate(
+                        &at,
+                        target,
+                        &preview,
+                        (allow_bad, survey.forming.contains(&at.role)),
+                        &mut known,
+                    );
                     match found {
                         Ok(candidate) => survey.candidates.push(candidate),
                         Err(error) => {
@@ -245,25 +273,16 @@ impl Surveyor<'_> {
         at: &At,
         target: &Target,
         preview: &Preview,
-        allow_bad: bool,
+        (allow_bad, forming): (bool, bool),
         known: &mut Known<'_>,
     ) -> Result<Candidate, NodeError> {
         let status = self.role(&at.node, &at.role)?;
         let digest = target.bundle.tagged.digest;
-        let of_bundle = |bad: &&BadStatus| {
-            let mut staged = status.iter().flat_map(|status| &status.staged);
-            staged.any(|one| one.release == bad.release && one.digest == digest)
-        };
         // Going back marks what is left; that is no reason to refuse what is current.
-        let bad = status.filter(|_| !preview.same).and_then(|status| status.bad.iter().rev().find(of_bundle));
-        if let Some(bad) = bad.filter(|_| !allow_bad) {
-            let message =
-                format!("{} of {} on {} was marked bad: {}", bad.release, at.role, at.node, bad.why);
-            let mut error = NodeError::new(Fault::Refused, "bad-release", message);
-            error.line.help.push(
-                "build another version; or --force, if something else was wrong and is put right".to_owned(),
-            );
-            return Err(error);
+        if let Some(status) = status.filter(|_| !preview.same && !allow_bad) {
+            bad_release(at, status, |release| {
+                status.staged.iter().any(|one| one.release == *release && one.digest == digest)
+            })?;
         }
         let from = status.and_then(|status| status.release.clone());
         let on_node: Vec<Digest> =
@@ -288,6 +307,7 @@ impl Surveyor<'_> {
             rank: self.rank(at),
             change: target.contents.change(current, &there),
             point_of_no_return: false,
+            inputs: inputs(self.cluster, &at.node, forming),
         })
     }
 
@@ -308,7 +328,7 @@ impl Surveyor<'_> {
     }
 
     /// Roles that no node of the cluster has run, as far as its nodes say. One that does not answer may have.
-    fn forming<'r>(&self, roles: impl Iterator<Item = &'r Role>) -> BTreeSet<Role> {
+    pub(super) fn forming<'r>(&self, roles: impl Iterator<Item = &'r Role>) -> BTreeSet<Role> {
         let never_ran = |role: &&Role| {
             self.cluster.nodes_with(role).all(|node| match self.seen.get(&node.name) {
                 Some(Ok(status)) => !has_run(status, role),

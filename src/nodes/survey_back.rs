@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::survey::{Problem, Survey, Surveyor, healthy};
 use crate::agent::RoleStatus;
 use crate::model::{Role, Version};
-use crate::rollout::{At, Candidate, Change, Fault, Goal, NodeError, Plan};
+use crate::rollout::{At, Candidate, Change, Fault, Goal, NodeError, NodePlan, Plan};
 
 impl Surveyor<'_> {
     /// Candidates for going back: to the release of that version, or to each node's prior.
@@ -62,6 +62,7 @@ impl Surveyor<'_> {
                 rank: self.rank(&at),
                 change: Change::default(),
                 point_of_no_return: false,
+                inputs: None,
             });
         }
         // A role that was never changed has nowhere to go, and does not keep the others from it.
@@ -83,7 +84,8 @@ impl Surveyor<'_> {
     /// Candidates for what a plan that goes back had fixed.
     pub fn go_to(&self, plan: &Plan) -> Survey {
         let mut survey = Survey::default();
-        for one in plan.nodes() {
+        let meant = |one: &&NodePlan| self.pairs().any(|(node, role)| *node == one.node && *role == one.role);
+        for one in plan.nodes().filter(meant) {
             let at = At { node: one.node.clone(), role: one.role.clone() };
             match self.role(&one.node, &one.role) {
                 Err(error) => {
@@ -106,6 +108,7 @@ impl Surveyor<'_> {
                         rank: self.rank(&At { node: one.node.clone(), role: one.role.clone() }),
                         change: Change::default(),
                         point_of_no_return: false,
+                        inputs: None,
                     });
                 }
             }
@@ -155,6 +158,7 @@ impl Surveyor<'_> {
                         rank: self.rank(&at),
                         change: Change::default(),
                         point_of_no_return: false,
+                        inputs: None,
                     });
                 }
                 // What runs nothing needs no restart.

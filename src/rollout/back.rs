@@ -15,6 +15,7 @@ use super::ports::{Nodes, Person, Recorder};
 use super::prepare::check;
 use super::step::StepKind;
 use super::track::Track;
+use crate::agent::Errand;
 
 impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
     /// Brings every node that is done back to where it was.
@@ -28,6 +29,21 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
         ways.retain(|wave| !wave.is_empty());
         if !self.can_go_back(&ways).await {
             return;
+        }
+        // Whoever goes on with this, from whatever machine, goes on going back.
+        for (track, way) in ways.iter().flatten() {
+            let (at, errand) = {
+                let (track, way) = (track.borrow(), way.borrow());
+                let errand = Errand {
+                    kind: Kind::Rollback.command().to_owned(),
+                    from: track.to.clone(),
+                    to: way.to.clone(),
+                    ..self.errand(&track)
+                };
+                (track.at(), errand)
+            };
+            // The nodes are told for the case that this process dies; that they cannot be is none to stop for.
+            let _ = self.nodes.plan(&at.node, &at.role, &errand).await;
         }
         for (index, wave) in ways.iter().enumerate() {
             let tracks: Vec<&RefCell<Track>> = wave.iter().map(|(_, way)| way).collect();

@@ -92,6 +92,12 @@ impl Past {
 }
 
 impl Past {
+    /// It was broken off while everything went back.
+    pub fn is_going_back(&self) -> bool {
+        self.outcome().is_none()
+            && self.lines.iter().any(|line| matches!(line.event, Event::WaveStarted { back: true, .. }))
+    }
+
     /// What reached its target.
     pub fn done(&self) -> BTreeSet<At> {
         let done = |line: &Line| match &line.event {

@@ -21,6 +21,10 @@ use super::track::{Gate, Track};
 use crate::agent::ReleaseName;
 use crate::model::{NodeName, Role, Span, millis};
 
+/// How long a service may be down without a word from the controller. Nothing stands between the two steps, and
+/// stopping it does not count.
+const START_WITHIN: Span = Span(Duration::from_secs(30));
+
 /// One role on one node, in a run.
 pub(super) struct NodeRun<'a, N, R, P> {
     pub(super) run: &'a Run<'a, N, R, P>,
@@ -151,7 +155,8 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
             StepKind::Activate => self.activate().await,
             StepKind::Stop => {
                 self.track.borrow_mut().goes_down();
-                let stopped = nodes.stop(&node, &role, &self.why()).await?;
+                let within = self.run.plan.policy.confirm_within.map(|within| within.min(START_WITHIN));
+                let stopped = nodes.stop(&node, &role, &self.why(), within).await?;
                 let mut track = self.track.borrow_mut();
                 if stopped.ran {
                     track.took_itself(Duration::from_millis(stopped.duration_ms));
@@ -223,7 +228,7 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
             }
             (Some(_), _, _) | (None, _, Goal::Nothing) => {
                 if to.is_none() && service {
-                    self.run.nodes.stop(&node, &role, &self.why()).await?;
+                    self.run.nodes.stop(&node, &role, &self.why(), None).await?;
                 }
                 let confirm_within = policy.confirm_within.filter(|_| to.is_some());
                 let swap = Swap { from, to: to.clone(), confirm_within, allow_bad: policy.allow_bad };

@@ -7,8 +7,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ports::{Fault, NodeError};
+use super::prepare::check;
 use super::step::Step;
-use crate::agent::{ReleaseName, Setting};
+use crate::agent::{NodeStatus, ReleaseName, Setting};
 use crate::inventory::{OnFailure, Rollout};
 use crate::model::{Digest, NodeName, Role, Span, Timestamp, Version};
 
@@ -85,6 +87,9 @@ pub struct NodePlan {
     pub files_changed: u64,
     /// Going back would lose data.
     pub point_of_no_return: bool,
+    /// Of what templates see on the node besides secrets, as it was when the plan was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Digest>,
     /// What is done, in this order.
     pub steps: Vec<Step>,
 }
@@ -185,6 +190,50 @@ pub struct Leftover {
 }
 
 impl Plan {
+    /// What moved since the plan was made: where the nodes are now, and what their templates see now. Nodes that
+    /// `status` knows nothing of are left to whoever asks.
+    pub fn moved<'s>(
+        &self,
+        status: impl Fn(&NodeName) -> Option<&'s NodeStatus>,
+        inputs: impl Fn(&NodeName, &Role) -> Option<Digest>,
+    ) -> Vec<(NodeName, Role, NodeError)> {
+        let mut moved = Vec::new();
+        let mut found = |node: &NodeName, role: &Role, error| moved.push((node.clone(), role.clone(), error));
+        for one in self.nodes() {
+            if let Some(status) = status(&one.node)
+                && let Err(error) = check(one, status)
+            {
+                found(&one.node, &one.role, error);
+            }
+            if one.inputs.is_some() && inputs(&one.node, &one.role) != one.inputs {
+                let message = format!(
+                    "{} on {}: its vars, its nodes or its zone in cluster.toml are not those of the plan",
+                    one.role, one.node
+                );
+                found(&one.node, &one.role, NodeError::new(Fault::Refused, "moved", message));
+            }
+        }
+        for one in &self.skipped {
+            let Some(status) = status(&one.node) else { continue };
+            let there = status.roles.iter().find(|role| role.role == one.role);
+            let version = there.and_then(|role| role.version.clone());
+            if version != one.version {
+                let shown = |version: &Option<Version>| {
+                    version.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string)
+                };
+                let message = format!(
+                    "{} on {} was on its target, {}, and is on {} now",
+                    one.role,
+                    one.node,
+                    shown(&one.version),
+                    shown(&version)
+                );
+                found(&one.node, &one.role, NodeError::new(Fault::Refused, "moved", message));
+            }
+        }
+        moved
+    }
+
     /// Every role on every node, in order.
     pub fn nodes(&self) -> impl Iterator<Item = &NodePlan> {
         self.waves.iter().flat_map(|wave| &wave.nodes)

@@ -14,7 +14,7 @@ use super::plan::{Goal, Kind, Leftover, NodePlan, PLAN_FORMAT, Plan, Policy, Ski
 use super::step::{Step, StepKind};
 use crate::agent::ReleaseName;
 use crate::inventory::{By, Rollout};
-use crate::model::{NodeName, Role, Span, Timestamp, Version};
+use crate::model::{Digest, NodeName, Role, Span, Timestamp, Version};
 
 /// One role on one node, as it was found, and what shall become of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct Candidate {
     pub change: Change,
     /// Going back would lose data.
     pub point_of_no_return: bool,
+    /// Of what templates see on the node besides secrets, where something is rendered.
+    pub inputs: Option<Digest>,
 }
 
 /// What travels to a node and what changes there.
@@ -230,6 +232,7 @@ fn node_plan(scope: &Scope<'_>, one: Candidate) -> NodePlan {
         files_removed: one.change.files_removed,
         files_changed: one.change.files_changed,
         point_of_no_return: one.point_of_no_return,
+        inputs: one.inputs,
     }
 }
 

@@ -199,12 +199,13 @@ pub trait Nodes {
         release: &ReleaseName,
     ) -> impl Future<Output = Result<Held, NodeError>>;
 
-    /// Stops the service.
+    /// Stops the service. Unless it was started within `start_within`, the node does so, or goes back.
     fn stop(
         &self,
         node: &NodeName,
         role: &Role,
         why: &str,
+        start_within: Option<Span>,
     ) -> impl Future<Output = Result<supervise::Stopped, NodeError>>;
 
     /// Makes a release current.

@@ -36,15 +36,7 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
             .map(async |track| {
                 let (at, errand) = {
                     let track = track.borrow();
-                    let errand = Errand {
-                        rollout: self.id.to_owned(),
-                        kind: self.plan.kind.command().to_owned(),
-                        from: track.plan.from_release.clone(),
-                        to: track.to.clone(),
-                        who: self.operator.who.clone(),
-                        host: self.operator.host.clone(),
-                    };
-                    (track.at(), errand)
+                    (track.at(), self.errand(&track))
                 };
                 let outcome = self.nodes.plan(&at.node, &at.role, &errand).await;
                 track.borrow_mut().noted = outcome.is_ok();
@@ -56,6 +48,18 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
             failures.extend(outcome.err());
         }
         if failures.is_empty() { Ok(()) } else { Err(failures) }
+    }
+
+    /// What a node's journal shall say.
+    pub(super) fn errand(&self, track: &Track) -> Errand {
+        Errand {
+            rollout: self.id.to_owned(),
+            kind: self.plan.kind.command().to_owned(),
+            from: track.plan.from_release.clone(),
+            to: track.to.clone(),
+            who: self.operator.who.clone(),
+            host: self.operator.host.clone(),
+        }
     }
 
     /// Every node that can be reached knows that it is over.

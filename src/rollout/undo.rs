@@ -154,7 +154,7 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
         };
         let limit = self.run.plan.policy.progress_deadline;
         if service {
-            let outcome = within(limit.0, self.run.nodes.stop(&node, &role, text)).await;
+            let outcome = within(limit.0, self.run.nodes.stop(&node, &role, text, None)).await;
             self.undone(StepKind::Start, outcome.map(drop), failures);
         }
         let swap = Swap { from: to.clone(), to: None, confirm_within: None, allow_bad: false };

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
 use super::engine::Run;
-use super::event::{Event, Failed, NodeState};
+use super::event::{Event, Failed, NodeState, Outcome};
 use super::node::NodeRun;
 use super::plan::Kind;
 use super::ports::{Fault, Nodes, Person, Recorder};
@@ -52,6 +52,11 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
                 if let Err(failed) = node.confirm().await {
                     why = Some((index, failed));
                     break;
+                }
+                if kind == Kind::Restart {
+                    // Nothing else on the node tells that this one need not be started once more.
+                    let at = track.borrow().at();
+                    let _ = self.nodes.end(&at.node, &at.role, self.id, Outcome::Succeeded.name()).await;
                 }
                 self.node_done(track);
             }

@@ -67,6 +67,34 @@ fn the_guard_goes_back_when_the_controller_is_gone() {
 }
 
 #[test]
+fn a_service_that_was_stopped_to_be_started_again_is_started() {
+    let (lab, first, second) = ready();
+    let stop = json!({ "op": "service-stop", "role": "web", "start_within": "600ms" });
+    // A restart whose controller died between the two.
+    lab.done(&stop);
+    until("the service is back", 10, || {
+        crate::lab::ask(lab.port).is_some_and(|answer| answer["version"] == "1.0")
+    });
+    until("the guard is done", 5, || guards_of(&lab).is_empty());
+    // In an activation it goes back at once, not when the time to confirm is over, and nothing is to blame.
+    let done = lab.done(&activation(Some(&first), &second, Some("10m")));
+    assert_eq!(done["guarded"], json!(true));
+    lab.done(&stop);
+    until("the service is back", 10, || {
+        crate::lab::ask(lab.port).is_some_and(|answer| answer["version"] == "1.0")
+    });
+    let status = lab.status();
+    assert_eq!((&status["release"], &status["bad"]), (&json!(first), &json!([])));
+    // Whoever starts it in time is not disturbed.
+    lab.done(&stop);
+    lab.done(&json!({ "op": "service-start", "role": "web" }));
+    let pid = lab.status()["pid"].clone();
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert_eq!(lab.status()["pid"], pid);
+    assert!(guards_of(&lab).is_empty());
+}
+
+#[test]
 fn a_confirmation_ends_the_guard() {
     let (lab, first, second) = ready();
     move_on(&lab, &first, &second, "2s");

@@ -115,6 +115,7 @@ impl Fake {
                 rank: 0,
                 change: Change::default(),
                 point_of_no_return: false,
+                inputs: None,
             })
             .collect();
         let forming = nodes.values().all(|node| node.current.is_none());
@@ -311,7 +312,13 @@ impl Nodes for Fake {
         Ok(Held::Yes)
     }
 
-    async fn stop(&self, node: &NodeName, role: &Role, _: &str) -> Result<supervise::Stopped, NodeError> {
+    async fn stop(
+        &self,
+        node: &NodeName,
+        role: &Role,
+        _: &str,
+        _: Option<Span>,
+    ) -> Result<supervise::Stopped, NodeError> {
         let ran = self.with(node, role, |node| Ok(node.running.take().is_some()))?;
         sleep(Duration::from_millis(300)).await;
         Ok(supervise::Stopped { ran, killed: false, duration_ms: 250 })
