@@ -5,6 +5,7 @@ use std::os::fd::AsFd as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
 use super::context::{Context, print};
@@ -13,6 +14,9 @@ use crate::agent::{
     self, Agent, AgentError, Answer, Call, Claim, GcRequest, Line, ReleaseName, Request, Root,
 };
 use crate::model::{Role, Span};
+
+/// How long the holder of a lock may be silent, in seconds: several of its beats.
+const SILENCE: i64 = 20;
 
 /// The longest request: a `have` that names every file of a large bundle.
 const MAX_REQUEST: u64 = 64 << 20;
@@ -145,6 +149,9 @@ enum Op {
         /// From which machine
         #[arg(long)]
         host: Option<String>,
+        /// Let go of it too when nothing comes from stdin for 20 seconds
+        #[arg(long)]
+        beat: bool,
     },
     /// Wait for an activation to be confirmed, or go back
     #[command(hide = true)]
@@ -198,13 +205,13 @@ pub(super) fn run(context: &Context, args: &Node) -> Result<u8, Failure> {
     match &args.op {
         Op::Call => calls(&root),
         Op::Receive => receive(&root),
-        Op::Lock { rollout, who, host } => {
+        Op::Lock { rollout, who, host, beat } => {
             let claim = Claim {
                 rollout: rollout.clone(),
                 who: who.clone().unwrap_or_else(me),
                 host: host.clone().unwrap_or_else(|| by_hand().host),
             };
-            hold_lock(&root, &claim)
+            hold_lock(&root, &claim, *beat)
         }
         Op::Guard { role } => {
             let root = open(&root)?;
@@ -292,8 +299,17 @@ fn receive(path: &Utf8Path) -> Result<u8, Failure> {
     Ok(exit::DONE)
 }
 
-/// Says that it holds the lock, or who does; ends with stdin.
-fn hold_lock(path: &Utf8Path, claim: &Claim) -> Result<u8, Failure> {
+/// Whether something comes from stdin, or it ends, while the holder of a lock may be silent.
+fn is_heard() -> bool {
+    let stdin = std::io::stdin();
+    let mut waiting = [PollFd::new(&stdin, PollFlags::IN)];
+    let until = Timespec { tv_sec: SILENCE, tv_nsec: 0 };
+    // An interrupted wait counts as heard: the next one waits again.
+    !matches!(poll(&mut waiting, Some(&until)), Ok(0))
+}
+
+/// Says that it holds the lock, or who does; ends with stdin, or when that falls silent.
+fn hold_lock(path: &Utf8Path, claim: &Claim, beat: bool) -> Result<u8, Failure> {
     let taken = Root::create(path, agent::ROOT_MODE)
         .map_err(AgentError::from)
         .and_then(|root| Ok(agent::acquire_lock(&root, claim)?));
@@ -301,7 +317,7 @@ fn hold_lock(path: &Utf8Path, claim: &Claim) -> Result<u8, Failure> {
         Ok(held) => {
             say(&Line::Done(&held.owner))?;
             let mut ignored = [0; 4096];
-            while matches!(std::io::stdin().read(&mut ignored), Ok(1..)) {}
+            while (!beat || is_heard()) && matches!(std::io::stdin().read(&mut ignored), Ok(1..)) {}
             drop(held);
             Ok(exit::DONE)
         }

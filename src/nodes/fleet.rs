@@ -1,12 +1,15 @@
 //! Connections to nodes, made at the same time; one that fails does not hold up the others.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep};
 
 use super::error::not_connected;
-use crate::agent::Claim;
+use crate::agent::{Claim, Request};
 use crate::inventory::Node;
 use crate::model::NodeName;
 use crate::remote::{AgentBinary, Remote, RemoteError};
@@ -23,6 +26,37 @@ pub struct Member {
     pub node: Node,
     /// Its agent.
     pub remote: Remote,
+}
+
+/// For how long a node that was lost is connected to again. Longer than a switch takes to learn a port, shorter
+/// than a person waits for bad news.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_secs(1);
+
+impl Member {
+    /// Asks the node's agent. Where the connection is lost it is made anew, with the lock, and the question is
+    /// asked again: whatever may be asked is whole or did not happen, and says so when it is asked for twice.
+    pub async fn call<T: DeserializeOwned>(&self, request: Request) -> Result<T, RemoteError> {
+        let begun = Instant::now();
+        let mut answer = self.remote.call(request.clone()).await;
+        // The lock may be gone with the connection, while the connection itself still seems to be there.
+        let lost = |error: &RemoteError| error.is_lost() || error.kind() == "fenced";
+        while let Err(error) = &answer
+            && lost(error)
+            && begun.elapsed() < AGAIN
+        {
+            match self.remote.reconnect().await {
+                Ok(()) => answer = self.remote.call(request.clone()).await,
+                // Somebody else took the lock: what was begun is theirs now.
+                Err(taken @ RemoteError::Locked { .. }) => return Err(taken),
+                Err(other) if !other.is_lost() => return Err(other),
+                Err(_) => sleep(PAUSE).await,
+            }
+        }
+        answer
+    }
 }
 
 /// The nodes of a run.

@@ -34,7 +34,7 @@ pub async fn probe(
     ready: Option<&Ready>,
 ) -> Result<Held, NodeError> {
     let request = Request::Status { role: Some(role.clone()) };
-    let status: NodeStatus = member.remote.call(request).await.map_err(|error| node_error(&error))?;
+    let status: NodeStatus = member.call(request).await.map_err(|error| node_error(&error))?;
     services.heard(&member.node.name, &status);
     if let Some(held) = process(&status, role, release) {
         return Ok(held);
@@ -158,7 +158,7 @@ async fn get(member: &Member, host: &str, port: u16, path: &str) -> Result<Optio
 
 async fn command(member: &Member, role: &Role, words: &[String]) -> Result<Held, NodeError> {
     let request = Request::Probe { role: role.clone(), within: None };
-    let probed: Probed = member.remote.call(request).await.map_err(|error| node_error(&error))?;
+    let probed: Probed = member.call(request).await.map_err(|error| node_error(&error))?;
     // Arguments may hold secrets; the program's name does not.
     let program = words.first().map_or("the command", String::as_str);
     Ok(match (probed.ready, probed.exit) {

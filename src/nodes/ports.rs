@@ -46,7 +46,7 @@ fn at(node: &NodeName, role: &Role) -> At {
 
 impl<S> Live<'_, S> {
     async fn call<T: DeserializeOwned>(&self, node: &NodeName, request: Request) -> Result<T, NodeError> {
-        self.fleet.member(node)?.remote.call(request).await.map_err(|error| node_error(&error))
+        self.fleet.member(node)?.call(request).await.map_err(|error| node_error(&error))
     }
 }
 

@@ -104,7 +104,7 @@ impl<'a> Services<'a> {
         if fresh {
             let member = self.fleet.member(&at.node)?;
             let request = Request::Status { role: Some(at.role.clone()) };
-            let status: NodeStatus = member.remote.call(request).await.map_err(|error| node_error(&error))?;
+            let status: NodeStatus = member.call(request).await.map_err(|error| node_error(&error))?;
             self.heard(&at.node, &status);
         }
         let Some(kind) = self.kind(at) else { return Ok(nothing) };

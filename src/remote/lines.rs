@@ -64,6 +64,11 @@ impl Lines {
         }
     }
 
+    /// Its stdin, for one who writes to it alone.
+    pub(super) fn take_stdin(&mut self) -> Option<Stdin> {
+        self.stdin.take()
+    }
+
     /// Ends what the command reads.
     pub(super) async fn finish(&mut self) {
         if let Some(mut stdin) = self.stdin.take() {

@@ -2,10 +2,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use bytes::Bytes;
 use camino::Utf8PathBuf;
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::agent_binary::AgentBinary;
 use super::error::RemoteError;
@@ -16,29 +19,40 @@ use super::target::target;
 use crate::agent::{Call, Claim, Owner, Request};
 use crate::inventory::Node;
 use crate::model::{Digest, NodeName};
-use crate::transport::{Connection, Connector};
+use crate::transport::{Connection, Connector, Stdin};
 
 /// Processes that answer calls to a node at a time: a long one must not hold up the others, and sshd allows
 /// ten sessions a connection by default.
 const CALLS: usize = 4;
 
+/// How often the node's lock hears that whoever holds it is there.
+const BEAT: Duration = Duration::from_secs(5);
+
 /// A connected node with an agent on it. Cheap to clone; all clones share the connection and the lock.
 #[derive(Clone, Debug)]
-pub struct Remote(Arc<State>);
+pub struct Remote(Arc<Shell>);
 
+/// What outlives a connection.
 #[derive(Debug)]
-struct State {
-    node: NodeName,
-    root: Utf8PathBuf,
+struct Shell {
+    node: Node,
     agent: AgentBinary,
-    connection: Connection,
+    connector: Connector,
+    /// Bundles that were there when it was connected to first.
     bundles: Vec<Digest>,
-    idle: Mutex<Vec<Lines>>,
-    places: Semaphore,
     claim: Mutex<Claim>,
+    link: Mutex<Arc<Link>>,
     held: tokio::sync::Mutex<Option<Held>>,
     /// 0 is none.
     token: AtomicU64,
+}
+
+/// A connection with the processes on it.
+#[derive(Debug)]
+struct Link {
+    connection: Connection,
+    idle: Mutex<Vec<Lines>>,
+    places: Semaphore,
 }
 
 /// The lock; its process lets go of it when this is dropped.
@@ -46,6 +60,8 @@ struct State {
 struct Held {
     owner: Owner,
     lines: Lines,
+    /// Its end ends the beat, and with that what the process on the node reads.
+    beat: oneshot::Sender<()>,
 }
 
 impl Remote {
@@ -59,31 +75,42 @@ impl Remote {
             Some(path) => own_agent(path.clone()).await?,
             None => agent.clone(),
         };
-        let connection = connector.connect(&target(node)).await?;
-        let place = Place { node: &node.name, connection: &connection, root: &node.root, agent: &agent };
-        let (lines, have) = place.start().await?;
-        Ok(Self(Arc::new(State {
-            node: node.name.clone(),
-            root: node.root.clone(),
-            bundles: have.bundles,
-            idle: Mutex::new(vec![lines]),
-            places: Semaphore::new(CALLS),
+        let (link, bundles) = link(connector, node, &agent).await?;
+        Ok(Self(Arc::new(Shell {
+            node: node.clone(),
+            bundles,
             claim: Mutex::default(),
+            link: Mutex::new(Arc::new(link)),
             held: tokio::sync::Mutex::default(),
             token: AtomicU64::new(0),
             agent,
-            connection,
+            connector: connector.clone(),
         })))
+    }
+
+    /// Connects once more, and takes the lock again if it was held. Whoever took it meanwhile keeps it: what
+    /// was begun under the old one is refused by the node then.
+    pub async fn reconnect(&self) -> Result<(), RemoteError> {
+        let mut held = self.0.held.lock().await;
+        let had = held.take().is_some();
+        self.0.token.store(0, Ordering::SeqCst);
+        let (link, _) = link(&self.0.connector, &self.0.node, &self.0.agent).await?;
+        *self.0.link.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(link);
+        if had {
+            let claim = self.claim();
+            *held = Some(self.take_lock(&claim).await?);
+        }
+        Ok(())
     }
 
     /// Its name.
     pub fn node(&self) -> &NodeName {
-        &self.0.node
+        &self.0.node.name
     }
 
     /// Its connection, for ports and other commands.
-    pub fn connection(&self) -> &Connection {
-        &self.0.connection
+    pub fn connection(&self) -> Connection {
+        self.link().connection.clone()
     }
 
     /// The bundles that it knew when it was connected to.
@@ -96,21 +123,28 @@ impl Remote {
         Some(self.0.token.load(Ordering::SeqCst)).filter(|token| *token > 0)
     }
 
+    fn link(&self) -> Arc<Link> {
+        Arc::clone(&self.0.link.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn claim(&self) -> Claim {
+        self.0.claim.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Asks the agent for something and waits for the answer.
     ///
     /// Several calls at a time go to processes of their own. A call that is given up (its future dropped) may
     /// still be done by the node.
     pub async fn call<T: DeserializeOwned>(&self, request: Request) -> Result<T, RemoteError> {
-        let state = &self.0;
+        let link = self.link();
         // The semaphore is never closed.
-        let _place = state.places.acquire().await.ok();
-        let idle = state.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let _place = link.places.acquire().await.ok();
+        let idle = link.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut lines = match idle {
             Some(lines) => lines,
-            None => self.start("call").await?,
+            None => self.start(&link, "call").await?,
         };
-        let claim = state.claim.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let call = Call { token: self.token(), claim, request };
+        let call = Call { token: self.token(), claim: self.claim(), request };
         let mut bytes = serde_json::to_vec(&call).map_err(|error| self.protocol(&error))?;
         bytes.push(b'\n');
         if lines.send(bytes.into()).await.is_err() {
@@ -123,7 +157,7 @@ impl Remote {
             Err(_) => false,
         };
         if stays {
-            state.idle.lock().unwrap_or_else(PoisonError::into_inner).push(lines);
+            link.idle.lock().unwrap_or_else(PoisonError::into_inner).push(lines);
         }
         answer
     }
@@ -136,7 +170,14 @@ impl Remote {
         if let Some(held) = &*held {
             return Ok(held.owner.clone());
         }
-        let mut operation = "lock".to_owned();
+        let taken = self.take_lock(claim).await?;
+        let owner = taken.owner.clone();
+        *held = Some(taken);
+        Ok(owner)
+    }
+
+    async fn take_lock(&self, claim: &Claim) -> Result<Held, RemoteError> {
+        let mut operation = "lock --beat".to_owned();
         let named =
             [("rollout", claim.rollout.as_deref()), ("who", Some(&*claim.who)), ("host", Some(&*claim.host))];
         for (name, value) in named {
@@ -144,21 +185,25 @@ impl Remote {
                 operation.extend([" --", name, "=", &Connection::quote(value)]);
             }
         }
-        let mut lines = self.start(&operation).await?;
+        let mut lines = self.start(&self.link(), &operation).await?;
         let owner: Owner = lines.answer().await?;
         self.claim_as(claim);
         self.0.token.store(owner.token, Ordering::SeqCst);
-        *held = Some(Held { owner: owner.clone(), lines });
-        Ok(owner)
+        let (beat, ended) = oneshot::channel();
+        if let Some(stdin) = lines.take_stdin() {
+            tokio::spawn(keep_beating(stdin, ended));
+        }
+        Ok(Held { owner, lines, beat })
     }
 
     /// Lets go of the lock and waits until the node has.
     pub async fn unlock(&self) {
         let held = self.0.held.lock().await.take();
         self.0.token.store(0, Ordering::SeqCst);
-        if let Some(mut held) = held {
+        if let Some(Held { mut lines, beat, .. }) = held {
+            drop(beat);
             // Where the connection is gone, so is the lock.
-            let _ended = held.lines.ended().await;
+            let _ended = lines.ended().await;
         }
     }
 
@@ -169,18 +214,48 @@ impl Remote {
 
     /// Starts to push: `node receive`, which wants a header with [`Self::token`] in it.
     pub async fn receive(&self) -> Result<Receiving, RemoteError> {
-        Ok(Receiving::new(&self.0.node, self.start("receive").await?))
+        Ok(Receiving::new(self.node(), self.start(&self.link(), "receive").await?))
     }
 
-    async fn start(&self, operation: &str) -> Result<Lines, RemoteError> {
-        let State { node, connection, root, agent, .. } = &*self.0;
-        let command = Place { node, connection, root, agent }.command(operation);
-        Ok(Lines::new(node, connection.exec(&command).await?))
+    async fn start(&self, link: &Link, operation: &str) -> Result<Lines, RemoteError> {
+        let Shell { node, agent, .. } = &*self.0;
+        let connection = &link.connection;
+        let command = Place { node: &node.name, connection, root: &node.root, agent }.command(operation);
+        Ok(Lines::new(&node.name, connection.exec(&command).await?))
     }
 
     fn protocol(&self, error: &serde_json::Error) -> RemoteError {
-        RemoteError::Protocol { node: self.0.node.clone(), what: error.to_string() }
+        RemoteError::Protocol { node: self.node().clone(), what: error.to_string() }
     }
+}
+
+/// Connects, and starts the agent; the bundles that it knows.
+async fn link(
+    connector: &Connector,
+    node: &Node,
+    agent: &AgentBinary,
+) -> Result<(Link, Vec<Digest>), RemoteError> {
+    let connection = connector.connect(&target(node)).await?;
+    let place = Place { node: &node.name, connection: &connection, root: &node.root, agent };
+    let (lines, have) = place.start().await?;
+    let link = Link { idle: Mutex::new(vec![lines]), places: Semaphore::new(CALLS), connection };
+    Ok((link, have.bundles))
+}
+
+/// Lets the lock's process know that its holder is there: a cut network tells it nothing for a long time.
+async fn keep_beating(mut stdin: Stdin, mut ended: oneshot::Receiver<()>) {
+    loop {
+        tokio::select! {
+            _ = &mut ended => break,
+            () = tokio::time::sleep(BEAT) => {
+                if stdin.send(Bytes::from_static(b"\n")).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+    // It may have ended by itself.
+    let _gone = stdin.shutdown().await;
 }
 
 /// A node's own program; hashing it takes a moment.

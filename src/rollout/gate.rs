@@ -21,6 +21,9 @@ use crate::recipe::{OrTemplate, Ready};
 
 /// How long a single probe may take.
 const PROBE: Duration = Duration::from_secs(10);
+/// For how long a node may give no answer at all before it counts as lost: nobody knows what it did, and what it
+/// runs is not to blame.
+const SILENCE: Duration = Duration::from_secs(60);
 /// The pause after the first probe; each further one is longer by half, up to [`PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const PAUSE: Duration = Duration::from_millis(500);
@@ -46,10 +49,17 @@ pub(super) async fn wait_until<R: Recorder>(
 ) -> Result<(), NodeError> {
     let begun = Instant::now();
     let mut moved = begun;
+    let mut heard = begun;
     let mut last = String::new();
     let mut pause = FIRST_PAUSE;
     loop {
-        let why = match timeout(PROBE, ask()).await {
+        let asked = timeout(PROBE, ask()).await;
+        if asked.is_ok() {
+            heard = Instant::now();
+        } else if heard.elapsed() >= SILENCE {
+            return Err(silent());
+        }
+        let why = match asked {
             Err(_) => format!("no answer within {}", Span(PROBE)),
             Ok(held) => match super::settings::held(held?, &fails)? {
                 None => return Ok(()),
@@ -145,9 +155,16 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
         let limit = policy.gate_timeout.0.saturating_add(healthy);
         let begun = Instant::now();
         let mut held_since = begun;
+        let mut heard = begun;
         let mut told = Told::new(self.run.recorder, self.at(), wait.step);
         loop {
-            match self.probe(wait).await? {
+            let (asked, answered) = self.probe(wait).await?;
+            if answered {
+                heard = Instant::now();
+            } else if heard.elapsed() >= SILENCE {
+                return Err(silent());
+            }
+            match asked {
                 None if held_since.elapsed() >= healthy => return Ok(()),
                 None => {}
                 Some(why) if begun.elapsed() >= limit => {
@@ -169,12 +186,12 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
         }
     }
 
-    /// Asks once; `None` if the gate holds, else why it does not.
-    async fn probe(&self, wait: &Wait<'_>) -> Result<Option<String>, NodeError> {
+    /// Asks once; `None` if the gate holds, else why it does not, and whether there was an answer.
+    async fn probe(&self, wait: &Wait<'_>) -> Result<(Option<String>, bool), NodeError> {
         let never = |why: String| NodeError::new(Fault::Service, "gate", why);
         match timeout(PROBE, self.ask(wait)).await {
-            Err(_) => Ok(Some(format!("the probe had no answer within {}", Span(PROBE)))),
-            Ok(held) => super::settings::held(held?, never),
+            Err(_) => Ok((Some(format!("the probe had no answer within {}", Span(PROBE))), false)),
+            Ok(held) => Ok((super::settings::held(held?, never)?, true)),
         }
     }
 
@@ -198,6 +215,11 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
         let status = self.run.nodes.status(&node).await?;
         Ok(status.roles.into_iter().find(|one| one.role == role).and_then(|one| one.probe))
     }
+}
+
+fn silent() -> NodeError {
+    let message = format!("the node had no answer for {}", Span(SILENCE));
+    NodeError::new(Fault::Lost, "silent", message)
 }
 
 /// What was told about a wait, and when.

@@ -1,0 +1,244 @@
+//! A cluster that does not exist: nodes with guards, a network that breaks, services that fail, and what must
+//! always hold of them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use windlass::agent::{Errand, ReleaseName, Setting};
+use windlass::inventory::Rollout;
+use windlass::model::{Digest, NodeName, Role, Version};
+use windlass::rollout::{At, Candidate, Change, Event, Goal, Interrupter, Kind, Leftover, Scope};
+
+use crate::chance::Chance;
+
+/// What becomes of a release's service on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Well,
+    /// Its process ends at once.
+    Dies,
+    /// It is never ready.
+    Hangs,
+    /// It is ready for three seconds, and then no more.
+    Wavers,
+}
+
+/// A role on a node.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) zone: Option<String>,
+    pub(crate) current: Option<ReleaseName>,
+    pub(crate) staged: BTreeMap<ReleaseName, Digest>,
+    pub(crate) confirmed: Vec<ReleaseName>,
+    pub(crate) bad: BTreeSet<ReleaseName>,
+    pub(crate) running: Option<ReleaseName>,
+    pub(crate) since: Instant,
+    pub(crate) unconfirmed: Option<(Option<ReleaseName>, Option<Instant>)>,
+    pub(crate) start_by: Option<Instant>,
+    pub(crate) errand: Option<Errand>,
+    pub(crate) ended: Option<String>,
+    pub(crate) settings: Vec<Setting>,
+    pub(crate) cut_until: Instant,
+    /// Down, or not ready, because a rollout touched it.
+    pub(crate) ours: bool,
+    pub(crate) fates: BTreeMap<Version, Fate>,
+}
+
+/// How much goes wrong.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Weather {
+    /// A call's connection breaks before, or after, it had its effect; per mille each.
+    pub(crate) cuts: usize,
+    /// A healthy service ends by itself, per mille of the times it is asked.
+    pub(crate) deaths: usize,
+    /// The rollout's journal cannot be written, per mille of events.
+    pub(crate) disk: usize,
+}
+
+pub(crate) struct World {
+    pub(crate) role: Role,
+    pub(crate) rollout: Rollout,
+    pub(crate) places: RefCell<BTreeMap<NodeName, Place>>,
+    pub(crate) chance: RefCell<Chance>,
+    pub(crate) weather: Cell<Weather>,
+    pub(crate) events: RefCell<Vec<Event>>,
+    /// Raised when so many events were told.
+    pub(crate) stop_at: RefCell<Vec<(usize, Interrupter)>>,
+    /// The controller dies when so many events were told.
+    pub(crate) dies_at: Cell<Option<usize>>,
+    pub(crate) dead: tokio::sync::Notify,
+    /// Its services leave their cluster before they are stopped.
+    pub(crate) drains: bool,
+    /// The cluster's setting, and what it was.
+    pub(crate) setting: RefCell<serde_json::Value>,
+    pub(crate) before: serde_json::Value,
+    pub(crate) locked: Cell<bool>,
+    pub(crate) forming: Cell<bool>,
+    pub(crate) broken: RefCell<Vec<String>>,
+}
+
+pub(crate) fn bundle(version: &Version) -> Digest {
+    Digest::of(version.as_str().as_bytes())
+}
+
+impl Place {
+    /// Ready for as long as its fate lets it.
+    pub(crate) fn is_ready(&self, now: Instant) -> bool {
+        let Some(running) = &self.running else { return false };
+        let age = now.duration_since(self.since);
+        let up = age >= Duration::from_millis(1500);
+        Some(running) == self.current.as_ref()
+            && match self.fates.get(running.version()).copied().unwrap_or(Fate::Well) {
+                Fate::Well => up,
+                Fate::Dies | Fate::Hangs => false,
+                Fate::Wavers => up && age < Duration::from_millis(4500),
+            }
+    }
+
+    /// What the node's own guard does when its time comes.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        if self.start_by.is_some_and(|by| now >= by) {
+            self.start_by = None;
+            if self.unconfirmed.as_ref().is_some_and(|(_, deadline)| deadline.is_some()) {
+                self.guard_goes_back(now, false);
+            } else if let Some(current) = self.current.clone() {
+                (self.running, self.since) = (Some(current), now);
+            }
+        }
+        if self.unconfirmed.as_ref().and_then(|(_, deadline)| *deadline).is_some_and(|by| now >= by) {
+            self.guard_goes_back(now, true);
+        }
+    }
+
+    fn guard_goes_back(&mut self, now: Instant, bad: bool) {
+        let Some((from, _)) = self.unconfirmed.clone() else { return };
+        let Some(to) = from else {
+            // There is nothing to go back to: it stays, unconfirmed.
+            self.unconfirmed = Some((None, None));
+            return;
+        };
+        self.go_back(&to, bad, true, now);
+    }
+
+    pub(crate) fn go_back(&mut self, to: &ReleaseName, bad: bool, restart: bool, now: Instant) {
+        if self.current.as_ref() != Some(to) {
+            if bad && let Some(left) = self.current.clone() {
+                self.bad.insert(left);
+            }
+            self.current = Some(to.clone());
+            if let Some(at) = self.confirmed.iter().position(|one| one == to) {
+                self.confirmed.truncate(at + 1);
+            }
+        }
+        (self.unconfirmed, self.start_by) = (None, None);
+        if restart && self.running.as_ref() != Some(to) {
+            (self.running, self.since) = (Some(to.clone()), now);
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn break_rule(&self, what: String) {
+        self.broken.borrow_mut().push(what);
+    }
+
+    /// What must hold at every moment.
+    pub(crate) fn check(&self) {
+        let now = Instant::now();
+        let mut places = self.places.borrow_mut();
+        let total = places.len();
+        let mut down = Vec::new();
+        for (name, place) in places.iter_mut() {
+            place.tick(now);
+            if place.ours && place.is_ready(now) {
+                place.ours = false;
+            }
+            if place.ours {
+                down.push((name.clone(), place.zone.clone()));
+            }
+            if let Some(current) = &place.current
+                && !place.staged.contains_key(current)
+            {
+                self.break_rule(format!("{name}: current leads to {current}, which is not there"));
+            }
+        }
+        if self.forming.get() {
+            return;
+        }
+        let most = self.rollout.max_unavailable.of(total);
+        if down.len() > most {
+            self.break_rule(format!("{} nodes are down through our doing, {most} may be: {down:?}", down.len()));
+        }
+        let zones: BTreeSet<&Option<String>> = down.iter().map(|(_, zone)| zone).collect();
+        if zones.len() > 1 {
+            self.break_rule(format!("nodes of two zones are down: {down:?}"));
+        }
+    }
+
+    /// Candidates, as a survey would give them; `goal` says what a place shall have.
+    pub(crate) fn candidates(
+        &self,
+        goal: impl Fn(&NodeName, &Place) -> Option<(Goal, Version)>,
+    ) -> Vec<Candidate> {
+        let now = Instant::now();
+        let mut places = self.places.borrow_mut();
+        let candidate = |(node, place): (&NodeName, &mut Place)| {
+            place.tick(now);
+            let (goal, to) = goal(node, place)?;
+            let on_target = match &goal {
+                Goal::Bundle(digest) => {
+                    place.current.as_ref().and_then(|one| place.staged.get(one)) == Some(digest)
+                }
+                Goal::Release(release) => place.current.as_ref() == Some(release),
+                Goal::Nothing => place.current.is_none(),
+            };
+            let healthy = place.is_ready(now)
+                && place.unconfirmed.is_none()
+                && place.current.as_ref().is_some_and(|one| !place.bad.contains(one));
+            Some(Candidate {
+                node: node.clone(),
+                role: self.role.clone(),
+                zone: place.zone.clone(),
+                from: place.current.clone(),
+                goal,
+                to: Some(to),
+                on_target,
+                healthy,
+                service: true,
+                drains: self.drains && place.running.is_some(),
+                rank: 0,
+                change: Change::default(),
+                point_of_no_return: false,
+                inputs: None,
+            })
+        };
+        places.iter_mut().filter_map(candidate).collect()
+    }
+
+    pub(crate) fn plan(&self, kind: Kind, candidates: Vec<Candidate>) -> windlass::rollout::Plan {
+        let places = self.places.borrow();
+        let left = |(node, place): (&NodeName, &Place)| {
+            let settings = place.settings.clone();
+            let (node, role) = (node.clone(), self.role.clone());
+            (!settings.is_empty()).then_some(Leftover { node, role, settings })
+        };
+        let forming = kind == Kind::Promote && places.values().all(|place| place.confirmed.is_empty());
+        self.forming.set(forming);
+        let scope = Scope {
+            kind,
+            cluster: "simulated",
+            rollout: &self.rollout,
+            totals: BTreeMap::from([(self.role.clone(), places.len())]),
+            forming: if forming { BTreeSet::from([self.role.clone()]) } else { BTreeSet::new() },
+            leftovers: places.iter().filter_map(left).collect(),
+            time: windlass::model::Timestamp::now(),
+        };
+        windlass::rollout::plan(&scope, candidates)
+    }
+
+    pub(crate) fn at(&self, node: &NodeName) -> At {
+        At { node: node.clone(), role: self.role.clone() }
+    }
+}
