@@ -6,13 +6,12 @@
 //! * A rollout ends in one of four outcomes; whatever was touched is in its last event.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::event::{At, Event, Failed, NodeResult, NodeState, Outcome};
+use super::event::{Event, Failed, NodeResult, NodeState, Outcome};
 use super::interrupt::{Interrupt, Interrupted};
 use super::plan::{Kind, Plan};
 use super::ports::{Fault, Nodes, Person, Recorder};
@@ -52,13 +51,12 @@ pub struct Run<'a, N, R, P> {
     pub(super) failures: RefCell<Vec<Failed>>,
     /// Settings of services' clusters that are changed now.
     pub(super) changed: Changed,
-    /// Leftovers that were put back.
-    pub(super) restored: RefCell<BTreeSet<At>>,
     /// Whoever has it may ask whether its service may leave its cluster, and have it leave.
     pub(super) turn: Mutex<()>,
+    /// Whoever has it may take settings into use, or put them back.
+    pub(super) setting: Mutex<()>,
     going_back: Cell<bool>,
     paused: Cell<bool>,
-    began: Cell<bool>,
 }
 
 /// How a rollout ended.
@@ -102,11 +100,10 @@ impl<'a, N: Nodes, R: Recorder, P: Person> Run<'a, N, R, P> {
             operator,
             failures: RefCell::default(),
             changed: Changed::default(),
-            restored: RefCell::default(),
             turn: Mutex::new(()),
+            setting: Mutex::new(()),
             going_back: Cell::new(false),
             paused: Cell::new(false),
-            began: Cell::new(false),
         }
     }
 
@@ -151,7 +148,6 @@ impl<'a, N: Nodes, R: Recorder, P: Person> Run<'a, N, R, P> {
             self.failures.borrow_mut().extend(failures);
             return;
         }
-        self.began.set(true);
         let mut failed = 0;
         for (index, (wave, tracks)) in self.plan.waves.iter().zip(waves).enumerate() {
             if self.interrupted.is_set() {
@@ -173,7 +169,11 @@ impl<'a, N: Nodes, R: Recorder, P: Person> Run<'a, N, R, P> {
             let of_wave = self.wave(&tracks, self.plan.kind, forming).await;
             failed += of_wave;
             let _ = self.recorder.record(Event::WaveDone { wave: index + 1, failed: of_wave }, false);
-            if self.exceeds(failed) {
+            // One that is left down is one that the next wave may not take down.
+            let left = |track: &&RefCell<Track>| {
+                matches!(track.borrow().state, NodeState::NeedsPerson | NodeState::Guarded)
+            };
+            if self.exceeds(failed) || tracks.iter().any(left) {
                 if self.plan.policy.on_failure == OnFailure::RollbackAll && self.plan.kind == Kind::Promote {
                     self.all_back(waves).await;
                 }
@@ -212,7 +212,8 @@ impl<'a, N: Nodes, R: Recorder, P: Person> Run<'a, N, R, P> {
     }
 
     pub(super) async fn finish(&self, all: &[&RefCell<Track>], now: bool) -> Finished {
-        if !now && self.began.get() {
+        let taken = self.failures.borrow().iter().any(|failed| failed.error.fault == Fault::Locked);
+        if !now && !taken {
             let failures = self.put_back_leftovers(true).await;
             self.failures.borrow_mut().extend(failures);
         }

@@ -5,7 +5,8 @@
 //! * What a setting was is in the rollout's journal and in the node's before it is changed.
 //! * What it was is what it was before the rollout: a node that finds it changed by another node of the same
 //!   rollout takes over what that node found.
-//! * It is put back when the last node that needs it changed is done, whatever became of that node.
+//! * It is put back when the last node that needs it changed is done, whatever became of that node. Until then
+//!   the journal of every node that needed it says what it was.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,61 +21,109 @@ use crate::agent::Setting;
 /// A setting's cluster and name.
 type Key = (String, String);
 
-/// What is changed now, and for whom.
+/// A setting that is changed now.
+#[derive(Clone, Debug)]
+struct Changing {
+    /// What it was before anybody changed it.
+    setting: Setting,
+    /// Those who need it changed.
+    users: BTreeSet<At>,
+    /// Those whose journals say what it was.
+    notes: BTreeSet<At>,
+}
+
+/// What is changed now, and for whom; and whose leftovers were looked at.
 #[derive(Debug, Default)]
-pub(super) struct Changed(RefCell<BTreeMap<Key, (Setting, BTreeSet<At>)>>);
+pub(super) struct Changed(RefCell<BTreeMap<Key, Changing>>, RefCell<BTreeSet<At>>);
 
 fn key(setting: &Setting) -> Key {
     (setting.cluster.clone(), setting.name.clone())
 }
 
 impl Changed {
-    /// A node needs these; gives them with what they were before anybody changed them.
-    pub(super) fn take(&self, at: &At, settings: Vec<Setting>) -> Vec<Setting> {
+    /// What an earlier rollout changed: nobody needs it, and what it was is known.
+    fn found(&self, at: &At, settings: &[Setting]) {
         let mut changed = self.0.borrow_mut();
-        let mut take = |setting: Setting| {
-            let (known, users) =
-                changed.entry(key(&setting)).or_insert_with(|| (setting.clone(), BTreeSet::new()));
-            users.insert(at.clone());
-            Setting { prior: known.prior.clone(), ..setting }
-        };
-        settings.into_iter().map(&mut take).collect()
+        for setting in settings {
+            let (setting, users, notes) = (setting.clone(), BTreeSet::new(), BTreeSet::new());
+            let one = changed.entry(key(&setting)).or_insert(Changing { setting, users, notes });
+            one.notes.insert(at.clone());
+        }
     }
 
-    /// Those of a node's that no other node needs.
-    pub(super) fn only(&self, at: &At) -> Vec<Setting> {
+    /// Whether this one's leftovers are looked at for the first time.
+    fn is_new(&self, at: &At) -> bool {
+        self.1.borrow_mut().insert(at.clone())
+    }
+
+    /// A node needs these; gives them with what they were before anybody changed them.
+    fn take(&self, at: &At, settings: Vec<Setting>) -> Vec<Setting> {
+        self.found(at, &settings);
+        let mut changed = self.0.borrow_mut();
+        let mut taken = Vec::new();
+        for setting in settings {
+            if let Some(one) = changed.get_mut(&key(&setting)) {
+                one.users.insert(at.clone());
+                taken.push(Setting { prior: one.setting.prior.clone(), ..setting });
+            }
+        }
+        taken
+    }
+
+    /// What nobody but this node needs.
+    fn only(&self, at: &At) -> Vec<Setting> {
         let changed = self.0.borrow();
-        let only = |users: &BTreeSet<At>| users.len() == 1 && users.contains(at);
-        changed.values().filter(|(_, users)| only(users)).map(|(setting, _)| setting.clone()).collect()
+        let only = |one: &&Changing| one.users.iter().all(|user| user == at);
+        changed.values().filter(only).map(|one| one.setting.clone()).collect()
     }
 
-    /// A node needs none any more.
-    pub(super) fn give_back(&self, at: &At) {
-        self.0.borrow_mut().retain(|_, (_, users)| {
-            users.remove(at);
-            !users.is_empty()
-        });
+    /// A node needs none any more. Its journal still says what they were, until they are that.
+    fn leave(&self, at: &At) {
+        self.0.borrow_mut().values_mut().for_each(|one| drop(one.users.remove(at)));
+    }
+
+    /// These are what they were; whose journals say so, and need not any more.
+    fn back(&self, settings: &[Setting]) -> BTreeSet<At> {
+        let mut changed = self.0.borrow_mut();
+        let told: Vec<Changing> = settings.iter().filter_map(|one| changed.remove(&key(one))).collect();
+        let mut told: BTreeSet<At> = told.into_iter().flat_map(|one| one.notes).collect();
+        told.retain(|at| !changed.values().any(|one| one.notes.contains(at)));
+        told
+    }
+
+    /// Whether a node's journal still has to say what something was.
+    fn is_noted(&self, at: &At) -> bool {
+        self.0.borrow().values().any(|one| one.notes.contains(at))
     }
 }
 
 impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
-    /// Puts back what an earlier rollout left. What cannot be put back now may be the very thing that the
-    /// rollout mends: it is tried again at the end, and then needs a person.
+    /// Takes over what an earlier rollout left, and puts it back. What cannot be put back now may be the very
+    /// thing that the rollout mends: it is tried again with each node that joins its cluster, and at the end;
+    /// then it needs a person.
     pub(super) async fn put_back_leftovers(&self, last: bool) -> Vec<Failed> {
         let mut failures = Vec::new();
         for one in &self.plan.leftovers {
             let at = At { node: one.node.clone(), role: one.role.clone() };
-            if self.restored.borrow().contains(&at) {
+            if self.changed.is_new(&at) {
+                // Whoever holds that node may be the one who needs them changed.
+                let locked = self.nodes.lock(&at.node).await;
+                if locked.is_err_and(|error| error.fault == Fault::Locked) {
+                    continue;
+                }
+                self.changed.found(&at, &one.settings);
+            }
+            if !self.changed.is_noted(&at) {
                 continue;
             }
-            let outcome = self.put_back(&at, &one.settings).await;
-            match outcome {
-                Ok(()) => drop(self.restored.borrow_mut().insert(at)),
-                Err(error) if last => {
+            let _alone = self.setting.lock().await;
+            match (self.put_back(&at, &self.changed.only(&at)).await, last) {
+                (Ok(()), _) => {}
+                (Err(error), true) => {
                     let step = StepKind::Undrain;
                     failures.push(Failed { at, step, undo: true, error });
                 }
-                Err(error) => {
+                (Err(error), false) => {
                     let event = Event::UndoFailed { at, step: StepKind::Undrain, error };
                     let _ = self.recorder.record(event, false);
                 }
@@ -83,8 +132,8 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
         failures
     }
 
-    /// Puts settings back, and says so in both journals.
-    pub(super) async fn put_back(&self, at: &At, settings: &[Setting]) -> Result<(), NodeError> {
+    /// Puts settings back, and says so in all journals.
+    async fn put_back(&self, at: &At, settings: &[Setting]) -> Result<(), NodeError> {
         let policy = &self.plan.policy;
         let patience = Patience { limit: policy.progress_deadline.0, progress: policy.progress_deadline.0 };
         let mut told = Told::new(self.recorder, at.clone(), StepKind::Undrain);
@@ -98,17 +147,21 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
             error
         };
         wait_until(&patience, &mut told, ask, fails).await?;
-        if !settings.is_empty() {
-            let _ = self
-                .recorder
-                .record(Event::SettingsBack { at: at.clone(), settings: settings.to_vec() }, false);
+        if settings.is_empty() {
+            return Ok(());
         }
-        // If this is lost, they are put back once more: that changes nothing.
-        self.nodes.note_settings(&at.node, &at.role, &[]).await
+        let event = Event::SettingsBack { at: at.clone(), settings: settings.to_vec() };
+        let _ = self.recorder.record(event, false);
+        for told in self.changed.back(settings) {
+            // Where this is lost they are put back once more by the next rollout: that changes nothing.
+            let _ = self.nodes.note_settings(&told.node, &told.role, &[]).await;
+        }
+        Ok(())
     }
 
     /// What a node may change in its service's cluster, on record before it does.
     pub(super) async fn change_settings(&self, at: &At) -> Result<Vec<Setting>, NodeError> {
+        let _alone = self.setting.lock().await;
         let found = self.nodes.settings(&at.node, &at.role).await?;
         if found.is_empty() {
             return Ok(found);
@@ -122,9 +175,11 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
 
     /// Ends a node's absence: what no other node needs is put back.
     pub(super) async fn undrain(&self, at: &At) -> Result<(), NodeError> {
+        // Of two that end their absence together one is the last.
+        let _alone = self.setting.lock().await;
         let settings = self.changed.only(at);
         self.put_back(at, &settings).await?;
-        self.changed.give_back(at);
+        self.changed.leave(at);
         Ok(())
     }
 }

@@ -61,5 +61,9 @@ fn rollouts_end_as_they_should_whatever_fails() {
     for (seed, broken) in &failed {
         println!("seed {seed}: {}", broken.join("\n    "));
     }
-    assert!(failed.is_empty(), "replay: WINDLASS_SIM_SEED={} cargo test --test simulation", failed.keys().next().unwrap());
+    assert!(
+        failed.is_empty(),
+        "replay: WINDLASS_SIM_SEED={} cargo test --test simulation",
+        failed.keys().next().unwrap()
+    );
 }

@@ -115,9 +115,8 @@ impl Nodes for World {
             let version = plan.to.clone().unwrap();
             let digest = bundle(&version);
             let staged = self.call(&plan.node, |place, _| {
-                let there = place.staged.iter().rev().find(|(one, has)| {
-                    **has == digest && !place.bad.contains(*one)
-                });
+                let there =
+                    place.staged.iter().rev().find(|(one, has)| **has == digest && !place.bad.contains(*one));
                 let release = match there {
                     Some((release, _)) => release.clone(),
                     None => {

@@ -191,7 +191,8 @@ async fn run(world: &World, plan: &Plan, id: &str) -> End {
 
 /// Tells one seed's story; what was broken in it.
 pub(crate) fn tell(seed: u64, aloud: bool, tally: &mut Tally) -> Vec<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let world = world(seed);
         let begun = Instant::now();
@@ -231,8 +232,12 @@ async fn whole(world: &World, tally: &mut Tally, aloud: bool) {
         tally.nodes += plan.nodes().count();
         tally.largest = tally.largest.max(plan.nodes().count());
         let id = format!("r{attempt:02}");
-        let before: BTreeMap<NodeName, Option<ReleaseName>> =
-            world.places.borrow().iter().map(|(node, place)| (node.clone(), place.current.clone())).collect();
+        let before: BTreeMap<NodeName, (Option<ReleaseName>, bool)> = world
+            .places
+            .borrow()
+            .iter()
+            .map(|(node, place)| (node.clone(), (place.current.clone(), place.ours)))
+            .collect();
         match run(world, &plan, &id).await {
             End::Died => {
                 tally.crashes += 1;
@@ -264,10 +269,15 @@ async fn whole(world: &World, tally: &mut Tally, aloud: bool) {
     let formed = !world.forming.get();
     for (node, place) in world.places.borrow().iter() {
         let unguarded = world.rollout.confirm_within.is_none();
-        if formed && !place.is_ready(now) && !unguarded && place.confirmed.last() != place.current.as_ref() {
+        if formed
+            && !place.confirmed.is_empty()
+            && !place.is_ready(now)
+            && !unguarded
+            && place.confirmed.last() != place.current.as_ref()
+        {
             world.break_rule(format!("{node} has no working release at the end: {place:?}"));
         }
-        if formed && place.current.is_none() {
+        if !place.confirmed.is_empty() && place.current.is_none() {
             world.break_rule(format!("{node} has lost its release"));
         }
     }
@@ -303,7 +313,8 @@ fn is_bad(world: &World, node: &str, goal: &Goal) -> bool {
 
 /// What `resume` plans: from the controller's own journal, or from the nodes' on another machine.
 fn replan(world: &World, target: &Version, elsewhere: bool) -> Plan {
-    let newest = world.places.borrow().values().filter_map(|one| one.errand.clone()).map(|one| one.rollout).max();
+    let newest =
+        world.places.borrow().values().filter_map(|one| one.errand.clone()).map(|one| one.rollout).max();
     let back = {
         let places = world.places.borrow();
         let of_newest = |place: &&Place| place.errand.as_ref().map(|one| &one.rollout) == newest.as_ref();
@@ -317,7 +328,8 @@ fn replan(world: &World, target: &Version, elsewhere: bool) -> Plan {
     };
     let kind = if back { Kind::Rollback } else { Kind::Promote };
     let candidates = world.candidates(|_, place| {
-        let errand = place.errand.as_ref().filter(|one| one.rollout == newest && one.kind == kind.command())?;
+        let errand =
+            place.errand.as_ref().filter(|one| one.rollout == newest && one.kind == kind.command())?;
         let to = errand.to.clone()?;
         Some((Goal::Release(to.clone()), to.version().clone()))
     });
@@ -325,11 +337,11 @@ fn replan(world: &World, target: &Version, elsewhere: bool) -> Plan {
 }
 
 /// What a rollout says at its end must be so.
-fn judge(world: &World, finished: &Finished, before: &BTreeMap<NodeName, Option<ReleaseName>>) {
+fn judge(world: &World, finished: &Finished, before: &BTreeMap<NodeName, (Option<ReleaseName>, bool)>) {
     let places = world.places.borrow();
     for result in &finished.nodes {
         let place = &places[&result.at.node];
-        let was = &before[&result.at.node];
+        let (was, was_down) = &before[&result.at.node];
         match result.state {
             NodeState::Done => {
                 if place.current != result.release {
@@ -348,7 +360,11 @@ fn judge(world: &World, finished: &Finished, before: &BTreeMap<NodeName, Option<
                 }
             }
             NodeState::Untouched => {
-                if place.ours && place.current == *was && finished.outcome != Outcome::NeedsPerson {
+                if place.ours
+                    && !was_down
+                    && place.current == *was
+                    && finished.outcome != Outcome::NeedsPerson
+                {
                     world.break_rule(format!("{}: said to be untouched, and down", result.at.node));
                 }
             }

@@ -141,7 +141,10 @@ impl Place {
 
 impl World {
     pub(crate) fn break_rule(&self, what: String) {
-        self.broken.borrow_mut().push(what);
+        let mut broken = self.broken.borrow_mut();
+        if !broken.contains(&what) && broken.len() < 6 {
+            broken.push(what);
+        }
     }
 
     /// What must hold at every moment.
@@ -169,7 +172,10 @@ impl World {
         }
         let most = self.rollout.max_unavailable.of(total);
         if down.len() > most {
-            self.break_rule(format!("{} nodes are down through our doing, {most} may be: {down:?}", down.len()));
+            self.break_rule(format!(
+                "{} nodes are down through our doing, {most} may be: {down:?}",
+                down.len()
+            ));
         }
         let zones: BTreeSet<&Option<String>> = down.iter().map(|(_, zone)| zone).collect();
         if zones.len() > 1 {
