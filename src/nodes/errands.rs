@@ -107,6 +107,7 @@ impl Surveyor<'_> {
             role: at.role.clone(),
             zone: self.zone(&at.node),
             on_target: from == errand.to,
+            up: self.ready.contains(at),
             healthy: status.is_some_and(healthy) && self.ready.contains(at),
             goal: errand.to.clone().map_or(Goal::Nothing, Goal::Release),
             to: errand.to.as_ref().map(|to| to.version().clone()),

@@ -301,6 +301,7 @@ impl Surveyor<'_> {
             goal: Goal::Bundle(digest),
             to: Some(target.bundle.tagged.version.clone()),
             on_target: preview.same,
+            up: self.ready.contains(at),
             healthy: status.is_some_and(healthy) && self.ready.contains(at),
             service: target.record.service.is_some() || runs_something,
             drains: self.drains(status),

@@ -53,6 +53,7 @@ impl Surveyor<'_> {
                 role: role.clone(),
                 zone: self.zone(node),
                 on_target: goal == from,
+                up: self.ready.contains(&at),
                 healthy: healthy(status) && self.ready.contains(&at),
                 from: Some(from),
                 to: Some(goal.version().clone()),
@@ -96,6 +97,7 @@ impl Surveyor<'_> {
                     let from = status.and_then(|status| status.release.clone());
                     survey.candidates.push(Candidate {
                         on_target: one.goal == from.clone().map_or(Goal::Nothing, Goal::Release),
+                        up: self.ready.contains(&at),
                         healthy: status.is_some_and(healthy) && self.ready.contains(&at),
                         node: at.node,
                         role: at.role,
@@ -152,6 +154,7 @@ impl Surveyor<'_> {
                         goal: Goal::Release(release.clone()),
                         to: Some(release.version().clone()),
                         on_target: true,
+                        up: self.ready.contains(&at),
                         healthy: status.is_some_and(healthy) && self.ready.contains(&at),
                         service: true,
                         drains: self.drains(status),

@@ -213,6 +213,18 @@ impl<'a, N: Nodes, R: Recorder, P: Person> Run<'a, N, R, P> {
 
     pub(super) async fn finish(&self, all: &[&RefCell<Track>], now: bool) -> Finished {
         let taken = self.failures.borrow().iter().any(|failed| failed.error.fault == Fault::Locked);
+        if !now {
+            // A node that was left as it is took its cluster's settings with it.
+            for track in all.iter().filter(|track| track.borrow().drained) {
+                let at = track.borrow().at();
+                if let Err(error) = self.undrain(&at).await {
+                    let failed = Failed { at, step: StepKind::Undrain, undo: true, error };
+                    self.failures.borrow_mut().push(failed);
+                } else {
+                    track.borrow_mut().drained = false;
+                }
+            }
+        }
         if !now && !taken {
             let failures = self.put_back_leftovers(true).await;
             self.failures.borrow_mut().extend(failures);

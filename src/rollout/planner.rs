@@ -4,7 +4,8 @@
 //!
 //! * A wave never has more nodes of a role than `max_unavailable`, and never nodes of two zones; a forming
 //!   role is the exception: it is one wave.
-//! * What is wrong goes first: nodes that do not run their release, or whose release failed.
+//! * What is wrong goes first: nodes that are down, before any that is not may be taken down; then those whose
+//!   release failed or was never confirmed.
 //! * What is on target and healthy is in no wave.
 //! * Nodes of a higher rank begin when all of a lower one are done: a leader goes last.
 
@@ -34,6 +35,8 @@ pub struct Candidate {
     pub to: Option<Version>,
     /// What is current is what shall be, to the last rendered byte.
     pub on_target: bool,
+    /// Its service answers, whatever else is wrong with it.
+    pub up: bool,
     /// What is current runs, is confirmed, and was not marked bad.
     pub healthy: bool,
     /// Something runs, before or after.
@@ -146,6 +149,7 @@ fn forming_wave(scope: &Scope<'_>, mut candidates: Vec<Candidate>) -> Option<Wav
 struct Unit {
     node: NodeName,
     zone: Option<String>,
+    up: bool,
     healthy: bool,
     rank: u32,
     roles: Vec<Candidate>,
@@ -158,10 +162,12 @@ fn pack(scope: &Scope<'_>, ranks: &[Role], candidates: Vec<Candidate>) -> Vec<Wa
         let unit = units.entry(one.node.clone()).or_insert_with(|| Unit {
             node: one.node.clone(),
             zone: one.zone.clone(),
+            up: true,
             healthy: true,
             rank: 0,
             roles: Vec::new(),
         });
+        unit.up &= one.up;
         unit.healthy &= one.healthy;
         unit.rank = unit.rank.max(one.rank);
         unit.roles.push(one);
@@ -170,7 +176,9 @@ fn pack(scope: &Scope<'_>, ranks: &[Role], candidates: Vec<Candidate>) -> Vec<Wa
     for unit in &mut units {
         unit.roles.sort_by_key(|one| ranks.iter().position(|role| *role == one.role));
     }
-    units.sort_by(|a, b| (a.healthy, a.rank, &a.zone, &a.node).cmp(&(b.healthy, b.rank, &b.zone, &b.node)));
+    units.sort_by(|a, b| {
+        (a.up, a.healthy, a.rank, &a.zone, &a.node).cmp(&(b.up, b.healthy, b.rank, &b.zone, &b.node))
+    });
     let canary = usize::try_from(scope.rollout.canary).unwrap_or(usize::MAX);
     let mut waves: Vec<Wave> = Vec::new();
     let mut open = Open::default();

@@ -54,7 +54,7 @@ impl World {
                     }
                 }
             };
-            self.check();
+            self.check(Some(node));
             if let Some(answer) = answer {
                 return answer;
             }

@@ -76,6 +76,7 @@ pub(crate) struct World {
     pub(crate) before: serde_json::Value,
     pub(crate) locked: Cell<bool>,
     pub(crate) forming: Cell<bool>,
+    pub(crate) watched: RefCell<BTreeSet<NodeName>>,
     pub(crate) broken: RefCell<Vec<String>>,
 }
 
@@ -142,24 +143,35 @@ impl Place {
 impl World {
     pub(crate) fn break_rule(&self, what: String) {
         let mut broken = self.broken.borrow_mut();
-        if !broken.contains(&what) && broken.len() < 6 {
-            broken.push(what);
+        if !broken.iter().any(|one| one.starts_with(&what)) && broken.len() < 6 {
+            broken.push(format!("{what} (after event {})", self.events.borrow().len()));
         }
     }
 
     /// What must hold at every moment.
-    pub(crate) fn check(&self) {
+    pub(crate) fn check(&self, touched: Option<&NodeName>) {
         let now = Instant::now();
         let mut places = self.places.borrow_mut();
         let total = places.len();
         let mut down = Vec::new();
-        for (name, place) in places.iter_mut() {
+        // Of thousands only those that may be down are looked at each time.
+        let mut watched = self.watched.borrow_mut();
+        match touched {
+            Some(node) => drop(watched.insert(node.clone())),
+            None => watched.extend(places.keys().cloned()),
+        }
+        for name in watched.clone() {
+            let Some(place) = places.get_mut(&name) else { continue };
             place.tick(now);
             if place.ours && place.is_ready(now) {
                 place.ours = false;
             }
-            if place.ours {
+            // One that goes back to nothing is not missed.
+            if place.ours && place.current.is_some() {
                 down.push((name.clone(), place.zone.clone()));
+            }
+            if !place.ours && place.unconfirmed.is_none() && place.start_by.is_none() {
+                watched.remove(&name);
             }
             if let Some(current) = &place.current
                 && !place.staged.contains_key(current)
@@ -211,6 +223,7 @@ impl World {
                 goal,
                 to: Some(to),
                 on_target,
+                up: place.is_ready(now),
                 healthy,
                 service: true,
                 drains: self.drains && place.running.is_some(),

@@ -109,6 +109,7 @@ impl Fake {
                 goal: Goal::Bundle(bundle(version)),
                 to: Some(version.parse().unwrap()),
                 on_target: is.current.as_ref().is_some_and(|one| one.version().as_str() == version),
+                up: is.current.is_some() && is.running == is.current,
                 healthy: is.current.is_some() && is.running == is.current,
                 service: true,
                 drains: false,

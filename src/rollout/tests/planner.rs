@@ -18,6 +18,7 @@ fn candidate(node: &str, role: &str) -> Candidate {
         goal: Goal::Bundle(bundle("v2")),
         to: Some("v2".parse().unwrap()),
         on_target: false,
+        up: true,
         healthy: true,
         service: true,
         drains: false,
