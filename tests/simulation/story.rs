@@ -229,6 +229,22 @@ async fn whole(world: &World, tally: &mut Tally, aloud: bool) {
             // The command line refuses: another version has to be built.
             break;
         }
+        if aloud {
+            println!(
+                "plan {attempt}: {:?}",
+                plan.waves
+                    .iter()
+                    .map(|wave| wave
+                        .nodes
+                        .iter()
+                        .map(|one| (one.node.to_string(), one.healthy))
+                        .collect::<Vec<_>>())
+                    .collect::<Vec<_>>()
+            );
+            for (node, place) in world.places.borrow().iter() {
+                println!("  {node} {place:?}");
+            }
+        }
         tally.rollouts += 1;
         tally.nodes += plan.nodes().count();
         tally.largest = tally.largest.max(plan.nodes().count());

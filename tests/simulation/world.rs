@@ -100,16 +100,18 @@ impl Place {
 
     /// What the node's own guard does when its time comes.
     pub(crate) fn tick(&mut self, now: Instant) {
-        if self.start_by.is_some_and(|by| now >= by) {
+        // A guard acts when its time comes, not when somebody looks.
+        if let Some(by) = self.start_by.filter(|by| now >= *by) {
             self.start_by = None;
             if self.unconfirmed.as_ref().is_some_and(|(_, deadline)| deadline.is_some()) {
-                self.guard_goes_back(now, false);
+                self.guard_goes_back(by, false);
             } else if let Some(current) = self.current.clone() {
-                (self.running, self.since) = (Some(current), now);
+                (self.running, self.since) = (Some(current), by);
             }
         }
-        if self.unconfirmed.as_ref().and_then(|(_, deadline)| *deadline).is_some_and(|by| now >= by) {
-            self.guard_goes_back(now, true);
+        let deadline = self.unconfirmed.as_ref().and_then(|(_, deadline)| *deadline);
+        if let Some(by) = deadline.filter(|by| now >= *by) {
+            self.guard_goes_back(by, true);
         }
     }
 
