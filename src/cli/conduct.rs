@@ -15,7 +15,7 @@ use crate::nodes::{Live, NoStager, PushStager, Stager};
 use crate::push::Pusher;
 use crate::report::{RolloutView, finished_text};
 use crate::rollout::{
-    Event, Finished, Interrupted, Journal, Kind, Line, Operator, Outcome, Person, Plan, Recorder, Run,
+    Event, Finished, Goal, Interrupted, Journal, Kind, Line, Operator, Outcome, Person, Plan, Recorder, Run,
 };
 
 /// How a wish is carried out.
@@ -67,7 +67,9 @@ async fn conduct(
     let recorder = Told { journal: &journal, view: &view, json: context.is_json() };
     let person = Asked { context, view: &view };
     let services = session.services();
-    let finished = if plan.kind == Kind::Promote {
+    // What goes on with another machine's rollout finds everything on the nodes.
+    let stages = plan.nodes().any(|one| matches!(one.goal, Goal::Bundle(_)));
+    let finished = if stages {
         let stager = PushStager {
             pusher: Pusher::new(context.store()?, manner.parallel, &context.cancel)?,
             cluster: &session.loaded.cluster,

@@ -11,7 +11,7 @@ use super::context::Context;
 use super::error::{Failure, exit};
 use super::operate::{Prepared, Session, Wanted, Wish, made, of_plan, problems, rollouts};
 use crate::model::{Reference, Role};
-use crate::nodes::{Errands, Surveyor, Target};
+use crate::nodes::{Errands, Survey, Surveyor, Target};
 use crate::rollout::{At, Goal, Kind, Outcome, Past};
 
 /// Goes on with the last rollout.
@@ -146,21 +146,25 @@ async fn promote(
     past: &Past,
     force: bool,
 ) -> Result<Prepared, Failure> {
-    let store = context.store()?;
     let mut targets = BTreeMap::new();
     // A rollout that went on with another machine's has its targets on the nodes alone.
     let mut staged = BTreeSet::new();
     for one in past.plan.nodes() {
         match &one.goal {
             Goal::Bundle(digest) if !targets.contains_key(&one.role) => {
-                targets.insert(one.role.clone(), Target::read(&store, &Reference::Digest(*digest))?);
+                let target = Target::read(&context.store()?, &Reference::Digest(*digest))?;
+                targets.insert(one.role.clone(), target);
             }
             Goal::Bundle(_) => {}
             Goal::Release(_) | Goal::Nothing => drop(staged.insert(one.role.clone())),
         }
     }
     let force = force || past.plan.policy.allow_bad;
-    let mut survey = surveyor.promote(&store, &session.loaded.secrets, &targets, force).await;
+    let mut survey = Survey::default();
+    if !targets.is_empty() {
+        let store = context.store()?;
+        survey = surveyor.promote(&store, &session.loaded.secrets, &targets, force).await;
+    }
     if !staged.is_empty() {
         let there = surveyor.go_to(&past.plan);
         let meant = |role: Option<&Role>| role.is_none_or(|role| staged.contains(role));

@@ -230,6 +230,50 @@ fn resume_goes_on_where_a_killed_controller_left() {
 }
 
 #[test]
+fn another_machine_goes_on_from_what_the_nodes_know() {
+    let lab = broken(Mode::Good, "");
+    let mut child = lab.spawn(&["promote", "--format", "json"]);
+    let _rest = wait_for(&mut child, "step-done", "n2", "activate");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Neither a store nor a journal: the nodes' journals and objects are enough.
+    std::fs::rename(lab.dir.join("out"), lab.dir.join("elsewhere")).unwrap();
+    let said = lab.expect(0, &["resume"]);
+    assert!(said.contains("going on with promote") && said.contains("from what its nodes say"), "{said}");
+    assert_eq!(lab.answers(), ["2", "2", "2"]);
+    let said = lab.expect(0, &["resume"]);
+    assert!(said.contains("nothing to do"), "{said}");
+    std::fs::remove_dir_all(lab.dir.join("out")).unwrap();
+    let said = lab.expect(0, &["resume"]);
+    assert!(said.contains("ended as `succeeded`") && said.contains("nothing to do"), "{said}");
+}
+
+#[test]
+fn what_was_on_its_way_back_goes_on_going_back() {
+    let lab = Lab::new(3, "");
+    lab.build("1", Mode::Good);
+    lab.expect(0, &["promote"]);
+    lab.build("2", Mode::Good);
+    // On n3 alone the service dies: its port is taken.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = taken.local_addr().unwrap().port();
+    lab.cluster("gate_timeout = \"1500ms\"\non_failure = \"rollback-all\"", "");
+    let path = lab.dir.join("cluster.toml");
+    let own = lab.ports[&("web".to_owned(), "n3".to_owned())];
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace(&format!("web_port = {own}"), &format!("web_port = {free}"))).unwrap();
+    let mut child = lab.spawn(&["promote", "--format", "json"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let back = lines.any(|line| line.contains("\"wave-started\"") && line.contains("\"back\":true"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(back, "everything goes back");
+    let finished = lab.finished(0, &["resume"]);
+    assert_eq!(finished["outcome"], "succeeded", "{finished}");
+    assert_eq!(lab.answers(), ["1", "1", "1"]);
+}
+
+#[test]
 fn without_a_terminal_it_ends_after_the_canary_and_resume_goes_on() {
     let lab = broken(Mode::Good, "pause_after_canary = true");
     let said = lab.expect(130, &["promote"]);

@@ -91,7 +91,16 @@ fn a_saved_plan_runs_until_the_cluster_has_moved() {
     lab.expect(0, &["promote", path]);
     assert_eq!(lab.answers(), ["2", "2"]);
     let said = lab.expect(1, &["promote", path]);
-    assert!(said.contains("2-2 is current, not 1-1"), "{said}");
+    for node in ["n1", "n2"] {
+        assert!(said.contains(&format!("web on {node}: 2-2 is current, not 1-1")), "{said}");
+    }
+    // What templates see moves a cluster as well.
+    lab.build("3", Mode::Good);
+    lab.expect(0, &["plan", "--save", path]);
+    lab.cluster("", "[vars]\ngreeting = \"good day\"\n");
+    let said = lab.expect(1, &["promote", path]);
+    assert!(said.contains("are not those of the plan"), "{said}");
+    assert_eq!(lab.answers(), ["2", "2"]);
 }
 
 #[test]
