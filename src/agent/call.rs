@@ -9,6 +9,8 @@
 //!
 //! * Nothing that may hold a secret is in an answer.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::activate::Activated;
@@ -18,6 +20,7 @@ use super::gc::{Collected, GcRequest};
 use super::heal::{HealContext, Healed};
 use super::lock::Claim;
 use super::names::ReleaseName;
+use super::preflight::{Preflight, PreflightAsk};
 use super::preview::{Preview, PreviewRequest};
 use super::record::Entry;
 use super::rollback::RolledBack;
@@ -177,6 +180,11 @@ pub enum Request {
         /// Which role.
         role: Role,
     },
+    /// What the node is like for services; answered by [`Preflight`].
+    Preflight {
+        /// What is asked about each role.
+        roles: BTreeMap<Role, PreflightAsk>,
+    },
 }
 
 /// A content that is asked after.
@@ -274,6 +282,7 @@ pub enum Answer {
     Process(Process),
     Probed(Probed),
     History(History),
+    Preflight(Box<Preflight>),
 }
 
 /// The line that answers a request.
@@ -305,7 +314,7 @@ impl Request {
             | Self::Probe { role, .. }
             | Self::Journal { role } => Some(role),
             Self::Status { role } => role.as_ref(),
-            Self::Have { .. } | Self::Gc(_) => None,
+            Self::Have { .. } | Self::Gc(_) | Self::Preflight { .. } => None,
         }
     }
 }

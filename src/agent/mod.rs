@@ -3,6 +3,7 @@
 //! ```text
 //! push      wire -> receive -> objects, bundles
 //! preview   what stage would make
+//! preflight what the node is like for a service
 //! stage     bundles, objects -> render, place -> a release
 //! activate  journal (intent) -> guard -> swap -> journal (fact);  confirm ends the guard
 //! rollback  journal (intent) -> stop -> swap -> start -> journal (fact)
@@ -27,6 +28,7 @@ mod error;
 mod gc;
 mod guard;
 mod heal;
+mod imagine;
 mod journal;
 mod key;
 mod layout;
@@ -37,6 +39,7 @@ mod objects;
 mod ops;
 mod patch;
 mod place;
+mod preflight;
 mod preview;
 mod receive;
 mod record;
@@ -65,12 +68,14 @@ pub use error::{AgentError, ErrorLine};
 pub use gc::{Collected, CollectedRelease, GcRequest};
 pub use guard::run as guard;
 pub use heal::{HealContext, Healed, NotHealed};
+pub use imagine::{Imagined, imagine};
 pub use journal::JournalError;
 pub use layout::{LayoutError, RoleDir, Root};
 pub use lock::{Authority, Claim, HeldLock, LockError, Owner, acquire as acquire_lock, owner as lock_owner};
 pub use names::{ReleaseName, ReleaseNameError};
 pub use objects::{ObjectError, ObjectId, Objects};
 pub use ops::{Agent, ROOT_MODE, perform};
+pub use preflight::{DirFact, LimitFact, LimitFrom, PortFact, Preflight, PreflightAsk, RolePreflight};
 pub use preview::{Change, Preview, PreviewFile, PreviewRequest};
 pub use receive::{read_line, receive};
 pub use record::{Deadline, Entry, Record};
