@@ -20,7 +20,7 @@ pub struct Code {
 macro_rules! codes {
     ($($name:ident $level:ident $title:literal,)*) => {
         $(
-            #[doc = $title]
+            #[doc = concat!("`", $title, "`")]
             pub(super) const $name: Code =
                 Code { name: stringify!($name), level: Level::$level, title: $title };
         )*

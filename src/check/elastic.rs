@@ -34,6 +34,7 @@ pub(super) const INITIAL: [&str; 2] =
 
 /// A node.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a role, and a node may have any of them")]
 pub(super) struct EsNode<'a> {
     pub at: &'a Instance,
     pub conf: Settings,
@@ -157,22 +158,19 @@ impl<'a> EsNode<'a> {
         let old = |key: &str, usual: bool| conf.flag(key).unwrap_or(usual);
         let (master, voting_only, data, ingest, works);
         let mut tiers: BTreeSet<String> = BTreeSet::new();
-        match &roles {
-            Some(roles) => {
-                master = has(&["master", "cluster_manager"]);
-                voting_only = has(&["voting_only"]);
-                tiers.extend(roles.iter().filter(|role| role.starts_with("data")).cloned());
-                data = !tiers.is_empty();
-                ingest = has(&["ingest"]);
-                works = data || ingest || roles.is_empty() || has(&["ml", "transform", "search"]);
-            }
-            None => {
-                master = old("node.master", true);
-                voting_only = old("node.voting_only", false);
-                data = old("node.data", true);
-                ingest = old("node.ingest", true);
-                works = data || ingest || !master;
-            }
+        if let Some(roles) = &roles {
+            master = has(&["master", "cluster_manager"]);
+            voting_only = has(&["voting_only"]);
+            tiers.extend(roles.iter().filter(|role| role.starts_with("data")).cloned());
+            data = !tiers.is_empty();
+            ingest = has(&["ingest"]);
+            works = data || ingest || roles.is_empty() || has(&["ml", "transform", "search"]);
+        } else {
+            master = old("node.master", true);
+            voting_only = old("node.voting_only", false);
+            data = old("node.data", true);
+            ingest = old("node.ingest", true);
+            works = data || ingest || !master;
         }
         if data && (tiers.is_empty() || tiers.iter().all(|tier| tier == "data")) {
             let attribute = ["node.attr.box_type", "node.attr.data", "node.attr.temp"];

@@ -42,12 +42,10 @@ pub(super) fn range(kind: ServiceKind, version: ProductVersion) -> Option<(u32, 
     match (kind, version.0) {
         (ServiceKind::Elasticsearch, 6) => Some((8, Some(13))),
         (ServiceKind::Elasticsearch, 7) => Some((8, None)),
-        (ServiceKind::Elasticsearch, 8) => Some((17, None)),
-        (ServiceKind::Elasticsearch, 9..) => Some((21, None)),
+        (ServiceKind::Elasticsearch, 8) | (ServiceKind::Kafka, 4..) => Some((17, None)),
+        (ServiceKind::Elasticsearch, 9..) | (ServiceKind::Opensearch, 3..) => Some((21, None)),
         (ServiceKind::Opensearch, 1) => Some((8, Some(17))),
         (ServiceKind::Opensearch, 2) => Some((11, Some(21))),
-        (ServiceKind::Opensearch, 3..) => Some((21, None)),
-        (ServiceKind::Kafka, 4..) => Some((17, None)),
         _ => None,
     }
 }

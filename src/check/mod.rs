@@ -33,7 +33,7 @@ mod yaml;
 pub use codes::{Code, explain, find as find_code, near as near_codes};
 pub use lints::lint;
 pub use live::{Live, LiveIndex, LiveNode};
-pub use ports::ports;
+pub use ports::{http_port, ports};
 pub use preflight::{NodeFacts, dirs, preflight};
 pub use problem::{Level, Levels, Problem};
 pub use topology::{ConfFile, Instance, Topology, Unread};

@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::elastic::KINDS;
+use super::elastic::{EsNode, KINDS};
 use super::settings::Settings;
 use super::topology::Instance;
 use crate::recipe::ServiceKind;
+
+/// The port at which an Elasticsearch or OpenSearch answers clients.
+pub fn http_port(one: &Instance) -> u16 {
+    EsNode::of(one).ok().and_then(|node| node.http_port()).unwrap_or(9200)
+}
 
 /// Each port, and where it is written.
 pub fn ports(one: &Instance) -> BTreeMap<u16, String> {

@@ -35,7 +35,7 @@ impl NodeFacts {
     /// How far the node's clock is ahead of the controller's, in microseconds: half of the way there and back
     /// taken off, and all of the time that the node took to answer.
     pub fn ahead_us(&self) -> i64 {
-        ((self.facts.came_us - self.sent_us) + (self.facts.went_us - self.back_us)) / 2
+        i64::midpoint(self.facts.came_us - self.sent_us, self.facts.went_us - self.back_us)
     }
 }
 

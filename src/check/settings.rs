@@ -11,8 +11,8 @@ pub(super) struct Setting {
     pub values: Vec<String>,
     /// Counted from 1; 0 is not from a file.
     pub line: usize,
-    /// It is written as a list.
-    pub list: bool,
+    /// Where its last value stands.
+    pub last: usize,
 }
 
 /// The settings of one file.
@@ -41,7 +41,8 @@ impl Settings {
                 continue;
             }
             if let Some((key, value)) = line.split_once(['=', ':']) {
-                let setting = Setting { values: vec![value.trim().to_owned()], line: index + 1, list: false };
+                let (values, line) = (vec![value.trim().to_owned()], index + 1);
+                let setting = Setting { values, line, last: line };
                 settings.entries.insert(key.trim().to_owned(), setting);
             }
         }
@@ -60,7 +61,7 @@ impl Settings {
 
     /// Sets a key that does not come from the file, as `-Ekey=value` does.
     pub(super) fn set(&mut self, key: &str, value: &str) {
-        let setting = Setting { values: vec![value.to_owned()], line: 0, list: false };
+        let setting = Setting { values: vec![value.to_owned()], line: 0, last: 0 };
         self.entries.insert(key.to_owned(), setting);
     }
 

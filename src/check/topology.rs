@@ -1,9 +1,10 @@
 //! What is looked at: every role on every node, with what it would be after a promotion.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use super::elastic::KINDS;
 use super::live::Live;
 use super::version::ProductVersion;
 use crate::inventory::SupervisorKind;
@@ -22,6 +23,8 @@ pub struct Topology {
     pub unread: Vec<Unread>,
     /// The Elasticsearch that answered, if one did.
     pub live: Option<Live>,
+    /// Roles that are asked about; others are only counted. None is all.
+    pub focus: BTreeSet<String>,
 }
 
 /// A role whose conf is not known, so that nodes cannot be counted.
@@ -128,6 +131,22 @@ impl Instance {
 }
 
 impl Topology {
+    /// Elasticsearch and OpenSearch nodes.
+    pub fn elastic(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.iter().filter(|one| KINDS.contains(&one.kind))
+    }
+
+    /// Whether a role is asked about.
+    pub(super) fn is_asked(&self, role: &str) -> bool {
+        self.focus.is_empty() || self.focus.contains(role)
+    }
+
+    /// Whether a role of one of these kinds is asked about.
+    pub(super) fn asks_for(&self, kinds: &[ServiceKind]) -> bool {
+        let mut of_kind = self.instances.iter().filter(|one| kinds.contains(&one.kind));
+        of_kind.any(|one| self.is_asked(&one.role))
+    }
+
     /// Whether every role that may be of these kinds is known, so that its nodes can be counted.
     pub(super) fn is_complete(&self, kinds: &[ServiceKind]) -> bool {
         !self.unread.iter().any(|unread| unread.kind.is_none_or(|kind| kinds.contains(&kind)))

@@ -13,8 +13,8 @@ use super::settings::{Setting, Settings};
 enum Frame {
     /// In a mapping: the key that waits for its value.
     Map { prefix: String, key: Option<String> },
-    /// In a sequence: its key, the line where it begins, its texts.
-    List { key: String, line: usize, items: Vec<String>, index: usize },
+    /// In a sequence: its key, its first and last line, its texts.
+    List { key: String, line: usize, last: usize, items: Vec<String>, index: usize },
 }
 
 /// Reads a text; the error says on which line what is wrong.
@@ -34,12 +34,12 @@ pub(super) fn read(file: &str, text: &str) -> Result<Settings, (usize, String)> 
             }
             Event::SequenceStart(..) => {
                 let key = child(&mut stack);
-                stack.push(Frame::List { key, line, items: Vec::new(), index: 0 });
+                stack.push(Frame::List { key, line, last: line, items: Vec::new(), index: 0 });
             }
             Event::MappingEnd => drop(stack.pop()),
             Event::SequenceEnd => {
-                if let Some(Frame::List { key, line, items, .. }) = stack.pop() {
-                    settings.add(key, Setting { values: items, line, list: true })?;
+                if let Some(Frame::List { key, line, last, items, .. }) = stack.pop() {
+                    settings.add(key, Setting { values: items, line, last })?;
                 }
             }
             Event::Nothing
@@ -78,9 +78,12 @@ fn scalar(
         Some(Frame::Map { key: key @ None, .. }) => *key = Some(text.to_owned()),
         Some(Frame::Map { .. }) => {
             let key = child(stack);
-            settings.add(key, Setting { values: vec![text.to_owned()], line, list: false })?;
+            settings.add(key, Setting { values: vec![text.to_owned()], line, last: line })?;
         }
-        Some(Frame::List { items, .. }) => items.push(text.to_owned()),
+        Some(Frame::List { items, last, .. }) => {
+            items.push(text.to_owned());
+            *last = line;
+        }
         None if text.is_empty() || text == "~" => {}
         None => return Err((line, "it is one text, not keys and values".to_owned())),
     }

@@ -68,6 +68,8 @@ pub enum Command {
     Unpack(Unpack),
     /// Hash bundles in out/ again and name what is wrong
     Verify(Verify),
+    /// Find what is wrong with conf, topology and nodes before anything is touched
+    Check(Check),
     /// Show what a promotion would do, and change nothing
     Plan(Plan),
     /// Bring bundles to nodes and make them ready; nothing that runs is touched
@@ -218,6 +220,20 @@ pub struct Gc {
     #[arg(long)]
     pub on_nodes: bool,
     /// Which nodes, with --on-nodes.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// `windlass check`
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Say why a code matters, and what to change
+    #[arg(long, value_name = "CODE")]
+    pub explain: Option<String>,
+    /// Connect to no node: conf alone is looked at
+    #[arg(long)]
+    pub offline: bool,
+    /// Which nodes.
     #[command(flatten)]
     pub cluster: ClusterArgs,
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod build;
+mod check;
 mod cluster;
 mod completions;
 mod conduct;

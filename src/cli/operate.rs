@@ -128,7 +128,8 @@ pub(super) fn remark_on_kinds(context: &Context, prepared: &Prepared) {
     }
 }
 
-fn of_plan(plan: &Plan) -> Wanted {
+/// The nodes and roles of a plan.
+pub(super) fn of_plan(plan: &Plan) -> Wanted {
     let mut wanted: BTreeMap<NodeName, Vec<Role>> = BTreeMap::new();
     for one in plan.nodes() {
         wanted.entry(one.node.clone()).or_default().push(one.role.clone());

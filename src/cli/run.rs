@@ -11,7 +11,9 @@ use super::args::{Arguments, Command, Format};
 use super::context::Context;
 use super::error::{Failure, exit};
 use super::node;
-use super::{build, completions, demo, diff, drift, gc, history, inspect, lock, ls, plan, promote, push};
+use super::{
+    build, check, completions, demo, diff, drift, gc, history, inspect, lock, ls, plan, promote, push,
+};
 use super::{restart, resume, rollback, service, set, signals, status, unpack, verify};
 use crate::model::Cancel;
 
@@ -36,6 +38,7 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => diff::run(&context, args),
         Command::Unpack(args) => unpack::run(&context, args),
         Command::Verify(args) => verify::run(&context, args),
+        Command::Check(args) => check::run(&context, args),
         Command::Plan(args) => plan::run(&context, args),
         Command::Promote(args) => promote::run(&context, args),
         Command::Rollback(args) => rollback::run(&context, args),

@@ -3,6 +3,7 @@
 //! ```text
 //! fleet     a connection with an agent for each node; those that cannot be reached, and why
 //! survey    where the nodes are, and what would change -> the planner's candidates
+//! examine   what checks read: conf rendered, nodes and the live cluster asked
 //! gate      http, tcp, a command: asked once, through the node's own connection
 //! ports     rollout's `Nodes` over all of this; staging is a push
 //! ```
@@ -12,17 +13,22 @@
 //! * Nothing of a service has to be exposed: what is asked of it goes through the node's connection.
 //! * A survey changes nothing on any node.
 
+mod answer;
 mod change;
 mod error;
+mod examine;
 mod fleet;
 mod gate;
+mod live_elastic;
 mod ports;
 mod stage;
 mod survey;
 mod survey_back;
 mod target;
+mod told;
 
 pub use error::node_error;
+pub use examine::Examiner;
 pub use fleet::{Fleet, Member};
 pub use gate::probe;
 pub use ports::{Live, NoStager, Stager};

@@ -1,5 +1,6 @@
 //! What a person reads: tables, progress, diffs. Knows nothing of commands.
 
+mod check_text;
 mod plan_text;
 mod progress;
 mod push_progress;
@@ -9,6 +10,7 @@ mod shown;
 mod table;
 mod tree_diff;
 
+pub use check_text::check_text;
 pub use plan_text::{plan_json, plan_text};
 pub use progress::{BuildProgress, bytes_bar};
 pub use push_progress::PushProgress;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::check::Problem;
 use crate::check::codes::{E108, E109, E110, W110, W124};
 use crate::check::elastic::{Elastic, EsNode, INITIAL, KINDS, SEEDS};
+use crate::check::settings::Settings;
+use crate::check::{ConfFile, Problem};
 
 /// Lints that need every node.
 pub(super) fn lint(elastic: &Elastic<'_>, problems: &mut Vec<Problem>) {
@@ -152,10 +153,10 @@ pub(super) fn each(elastic: &Elastic<'_>, problems: &mut Vec<Problem>) {
             "remove it: a node that lost its data would form another cluster with it",
         ));
     }
-    clients(elastic, problems);
 }
 
-fn clients(elastic: &Elastic<'_>, problems: &mut Vec<Problem>) {
+/// Who asks dedicated masters.
+pub(super) fn clients(elastic: &Elastic<'_>, problems: &mut Vec<Problem>) {
     let dedicated: Vec<(String, &EsNode<'_>)> = elastic
         .masters()
         .filter(|node| !node.works)
@@ -165,18 +166,15 @@ fn clients(elastic: &Elastic<'_>, problems: &mut Vec<Problem>) {
         })
         .collect();
     let others = elastic.topology.instances.iter().filter(|one| !KINDS.contains(&one.kind));
+    let asked = |role: &str| elastic.topology.asks_for(&KINDS) || elastic.topology.is_asked(role);
+    let others = others.filter(|one| asked(&one.role));
     for (one, file) in others.flat_map(|one| one.files.iter().map(move |file| (one, file))) {
+        let watched = watched(file);
         for (index, line) in file.text.lines().enumerate() {
-            if line.trim_start().starts_with('#') {
+            if line.trim_start().starts_with('#') || watched.contains(&(index + 1)) {
                 continue;
             }
-            let ends = |at: usize| !line[at..].starts_with(|c: char| c.is_ascii_alphanumeric());
-            let starts = |at: usize| {
-                !line[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-')
-            };
-            let found = dedicated.iter().find(|(endpoint, _)| {
-                line.match_indices(endpoint.as_str()).any(|(at, _)| starts(at) && ends(at + endpoint.len()))
-            });
+            let found = dedicated.iter().find(|(endpoint, _)| names(line, endpoint));
             if let Some((endpoint, master)) = found {
                 problems.push(Problem::new(
                     W124,
@@ -189,4 +187,24 @@ fn clients(elastic: &Elastic<'_>, problems: &mut Vec<Problem>) {
             }
         }
     }
+}
+
+/// Whether a line has that address and port, and not as a part of longer ones.
+fn names(line: &str, endpoint: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
+    line.match_indices(endpoint).any(|(at, _)| {
+        !line[..at].ends_with(is_part)
+            && !line[at + endpoint.len()..].starts_with(|c: char| c.is_ascii_alphanumeric())
+    })
+}
+
+/// The lines on which a beat says what it watches: who looks at a master's health is no client of the cluster.
+fn watched(file: &ConfFile) -> BTreeSet<usize> {
+    let Ok(conf) = Settings::yaml(&file.path, &file.text) else { return BTreeSet::new() };
+    let watches = ["metricbeat.modules.", "heartbeat.monitors."];
+    watches
+        .iter()
+        .flat_map(|prefix| conf.below(prefix))
+        .flat_map(|(_, setting)| setting.line..=setting.last)
+        .collect()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::check::Problem;
 use crate::check::codes::W122;
-use crate::check::elastic::Elastic;
+use crate::check::elastic::{Elastic, EsNode};
 
 /// Whether `text` is what a pattern with `*` means.
 pub(in crate::check) fn matches(pattern: &str, text: &str) -> bool {
@@ -66,7 +66,7 @@ fn judge(elastic: &Elastic<'_>, key: &str, value: &str, place: &str, problems: &
             .chain(alive().map(|node| node.name.clone()))
             .collect(),
         "_ip" | "_host" | "_host_ip" | "_publish_ip" => nodes()
-            .flat_map(|node| node.addresses())
+            .flat_map(EsNode::addresses)
             .chain(alive().flat_map(|node| [node.ip.clone(), node.host.clone()]))
             .collect(),
         "_id" if live.is_some() => alive().map(|node| node.id.clone()).collect(),

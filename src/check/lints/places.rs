@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 use camino::Utf8PathBuf;
 
 use crate::check::codes::{E118, E119};
-use crate::check::elastic::{Elastic, EsNode};
+use crate::check::elastic::{Elastic, EsNode, KINDS};
 use crate::check::settings::Settings;
-use crate::check::{Problem, Topology, ports};
+use crate::check::{Instance, Problem, Topology, ports};
 use crate::recipe::ServiceKind;
 
 /// All of them.
 pub(super) fn lint(topology: &Topology, elastic: &Elastic<'_>, problems: &mut Vec<Problem>) {
-    paths(elastic, problems);
-    names(elastic, problems);
-    clusters(elastic, problems);
+    if topology.asks_for(&KINDS) {
+        paths(elastic, problems);
+        names(elastic, problems);
+        clusters(elastic, problems);
+    }
     same_port(topology, problems);
     same_dir(topology, problems);
 }
@@ -97,12 +99,17 @@ fn clusters(elastic: &Elastic<'_>, problems: &mut Vec<Problem>) {
     }
 }
 
+/// Whether two services that want the same are two, and one of them is asked about.
+fn is_clash(topology: &Topology, one: &Instance, other: &Instance) -> bool {
+    one.name() != other.name() && (topology.is_asked(&one.role) || topology.is_asked(&other.role))
+}
+
 fn same_port(topology: &Topology, problems: &mut Vec<Problem>) {
     let mut seen = BTreeMap::new();
     for one in &topology.instances {
         for (port, place) in ports(one) {
             match seen.insert((one.host.as_str(), port), one) {
-                Some(other) if other.name() != one.name() => problems.push(Problem::new(
+                Some(other) if is_clash(topology, other, one) => problems.push(Problem::new(
                     E119,
                     Some(&one.node),
                     place,
@@ -129,7 +136,7 @@ fn same_dir(topology: &Topology, problems: &mut Vec<Problem>) {
         for key in keys {
             for path in conf.list(key).unwrap_or_default() {
                 match seen.insert((one.host.clone(), path.clone()), one) {
-                    Some(other) if other.name() != one.name() => problems.push(Problem::new(
+                    Some(other) if is_clash(topology, other, one) => problems.push(Problem::new(
                         E119,
                         Some(&one.node),
                         conf.place(key),

@@ -11,7 +11,7 @@ use crate::recipe::ServiceKind;
 pub(super) fn lint(topology: &Topology, problems: &mut Vec<Problem>) {
     let roles = |kind: ServiceKind| {
         let mut roles: BTreeMap<&str, Vec<&Instance>> = BTreeMap::new();
-        for one in topology.instances.iter().filter(|one| one.kind == kind) {
+        for one in topology.instances.iter().filter(|one| one.kind == kind && topology.is_asked(&one.role)) {
             roles.entry(&one.role).or_default().push(one);
         }
         roles

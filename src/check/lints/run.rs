@@ -8,7 +8,12 @@ use crate::recipe::ServiceKind;
 /// Every lint; levels are the usual ones.
 pub fn lint(topology: &Topology) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let elastic = Elastic::read(topology, &mut problems);
+    let elastic = if topology.asks_for(&elastic::KINDS) {
+        Elastic::read(topology, &mut problems)
+    } else {
+        // Their conf is another promotion's.
+        Elastic::read(topology, &mut Vec::new())
+    };
     for unread in &topology.unread {
         let kinds: Vec<&str> = [
             (&elastic::KINDS[..], "Elasticsearch"),
@@ -16,6 +21,7 @@ pub fn lint(topology: &Topology) -> Vec<Problem> {
             (&[ServiceKind::Kafka], "Kafka"),
         ]
         .iter()
+        .filter(|(kinds, _)| topology.asks_for(kinds) || topology.focus.contains(&unread.role))
         .filter(|(kinds, _)| unread.kind.is_none_or(|kind| kinds.contains(&kind)))
         .map(|(_, name)| *name)
         .collect();
@@ -28,7 +34,8 @@ pub fn lint(topology: &Topology) -> Vec<Problem> {
             problems.push(Problem::unseen(None, &topology.file, message));
         }
     }
-    if !elastic.nodes.is_empty() {
+    discovery::clients(&elastic, &mut problems);
+    if !elastic.nodes.is_empty() && topology.asks_for(&elastic::KINDS) {
         if elastic.complete {
             masters::lint(&elastic, &mut problems);
             discovery::lint(&elastic, &mut problems);

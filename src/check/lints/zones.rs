@@ -169,7 +169,7 @@ pub(super) fn roles(topology: &Topology, problems: &mut Vec<Problem>) {
             // Elasticsearch is counted by what its nodes do; of a process nobody knows whether two may run.
             ServiceKind::Elasticsearch | ServiceKind::Opensearch | ServiceKind::Process => false,
         };
-        if counts {
+        if counts && topology.is_asked(&one.role) {
             by.entry(&one.role).or_default().push(one);
         }
     }

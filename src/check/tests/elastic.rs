@@ -85,7 +85,9 @@ fn before_7_a_majority_is_written_down() {
 }
 
 fn forming(mut nodes: Vec<Instance>, forming: bool) -> Vec<Instance> {
-    nodes.iter_mut().for_each(|node| node.forming = Some(forming));
+    for node in &mut nodes {
+        node.forming = Some(forming);
+    }
     nodes
 }
 
@@ -161,7 +163,9 @@ fn zones_are_lost_one_at_a_time() {
     assert_eq!(found_in(more), ["W112"]);
     // Without zones nothing is known of them.
     let mut none = three("7.17.0");
-    none.iter_mut().for_each(|node| node.zone = None);
+    for node in &mut none {
+        node.zone = None;
+    }
     assert_eq!(found_in(none), Vec::<&str>::new());
 }
 
@@ -196,8 +200,11 @@ fn data_and_roles_are_not_in_one_place_only() {
     assert!(the(&lint(&topology(all)), "W115").message.contains("only n1 runs nginx"));
 }
 
-fn live(indices: &[(&str, u64, u64, &[(&str, &str)])]) -> Topology {
-    let index = |(name, primaries, replicas, settings): &(&str, u64, u64, &[(&str, &str)])| LiveIndex {
+/// An index: its name, primaries, replicas and settings.
+type Index<'a> = (&'a str, u64, u64, &'a [(&'a str, &'a str)]);
+
+fn live(indices: &[Index<'_>]) -> Topology {
+    let index = |(name, primaries, replicas, settings): &Index<'_>| LiveIndex {
         name: (*name).to_owned(),
         primaries: *primaries,
         replicas: *replicas,
@@ -353,6 +360,10 @@ fn clients_ask_no_dedicated_master() {
     };
     let asks = with_kibana("http://10.0.0.1:9200");
     assert_eq!(the(&asks, "W124").place, "kibana/config/kibana.yml:3");
+    let mut nodes = with("7.17.0", [dedicated, "", ""]);
+    let watches = "metricbeat.modules:\n  - module: elasticsearch\n    hosts: [\"http://10.0.0.1:9200\"]\n";
+    nodes.push(instance("n2", "beat", ServiceKind::Process, "metricbeat.yml", watches));
+    assert_eq!(found_in(nodes), Vec::<&str>::new());
     for other in ["http://10.0.0.2:9200", "http://10.0.0.1:92001", "http://110.0.0.1:9200"] {
         assert_eq!(with_kibana(other), [], "{other}");
     }

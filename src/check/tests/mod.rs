@@ -59,7 +59,7 @@ pub(super) fn es(version: &str, n: usize, more: &str) -> Instance {
     let keys: BTreeSet<&str> = more.lines().filter_map(|line| line.split(':').next()).collect();
     let kept = text.lines().filter(|line| !keys.contains(line.split(':').next().unwrap()));
     let more = more.lines().filter(|line| !line.ends_with(": -"));
-    let text: String = kept.chain(more).map(|line| format!("{line}\n")).collect();
+    let text = kept.chain(more).collect::<Vec<_>>().join("\n") + "\n";
     let mut one =
         instance(&format!("n{n}"), "es", ServiceKind::Elasticsearch, "es/config/elasticsearch.yml", &text);
     one.zone = Some(format!("z{n}"));

@@ -52,8 +52,9 @@ fn ids_are_given_once() {
 
 #[test]
 fn voters_make_a_majority() {
-    let servers =
-        |count: usize| (1..=count).map(|n| format!("server.{n}=h{n}:2888:3888\n")).collect::<String>();
+    let servers = |count: usize| {
+        (1..=count).map(|n| format!("server.{n}=h{n}:2888:3888\n")).collect::<Vec<_>>().concat()
+    };
     for (count, fires) in [(2, true), (3, false), (4, true), (5, false)] {
         let found = found_in(zookeeper(&["1", "2"], &servers(count)));
         assert_eq!(found, if fires { vec!["E126"] } else { Vec::new() }, "{count}");
