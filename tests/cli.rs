@@ -110,6 +110,7 @@ fn help_of_every_command() {
             "verify",
             "unpack",
             "gc",
+            "check",
             "plan",
             "promote",
             "rollback",
