@@ -32,13 +32,10 @@ fn some<'a>(names: impl Iterator<Item = &'a str>) -> String {
 }
 
 fn replicas(elastic: &Elastic<'_>, indices: &[LiveIndex], problems: &mut Vec<Problem>) {
-    if elastic.data().count() < 2 {
-        return;
-    }
     // A snapshot in a repository is the copy of such an index.
     let own = |index: &&LiveIndex| index.settings.get("store.type").is_none_or(|kind| kind != "snapshot");
     let bare: Vec<&LiveIndex> = indices.iter().filter(own).filter(|index| index.replicas == 0).collect();
-    if !bare.is_empty() {
+    if !bare.is_empty() && elastic.data().count() > 1 {
         problems.push(Problem::new(
             E116,
             None,
