@@ -52,6 +52,8 @@ pub enum Format {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Make a new project of the stock recipes for what is in install/
+    Init(Init),
     /// Raise a version in windlass.toml
     Set(Set),
     /// Record the digests of all artifacts in windlass.lock
@@ -86,6 +88,8 @@ pub enum Command {
     Status(Status),
     /// Show past rollouts, or the nodes' journals
     History(History),
+    /// Write a rollout as one HTML file to stdout
+    Report(Report),
     /// Start, stop, restart or look at services, without waves and gates
     Service(Service),
     /// Hash the releases on nodes again and name what changed
@@ -103,6 +107,17 @@ pub enum Command {
     Completions(Completions),
     /// Print the manual page
     Man,
+}
+
+/// `windlass init`
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Take everything that is recognised, in its newest version, without asking
+    #[arg(short, long)]
+    pub yes: bool,
+    /// The project's name [default: the folder's]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
 }
 
 /// `windlass set`
@@ -325,6 +340,14 @@ pub struct History {
     /// Which nodes, with --on-nodes.
     #[command(flatten)]
     pub cluster: ClusterArgs,
+}
+
+/// `windlass report`
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Which rollout, as `windlass history` lists them [default: the last]
+    #[arg(value_name = "ROLLOUT")]
+    pub rollout: Option<String>,
 }
 
 /// `windlass service`
