@@ -25,6 +25,7 @@ mod desk;
 mod draft;
 mod drift;
 mod error;
+mod facts;
 mod gc;
 mod guard;
 mod heal;
@@ -65,6 +66,7 @@ pub use call::{
 pub use desk::Desk;
 pub use drift::{Difference, What};
 pub use error::{AgentError, ErrorLine};
+pub use facts::{DirFact, LimitFact, LimitFrom, PortFact, Preflight, PreflightAsk, RolePreflight};
 pub use gc::{Collected, CollectedRelease, GcRequest};
 pub use guard::run as guard;
 pub use heal::{HealContext, Healed, NotHealed};
@@ -75,7 +77,6 @@ pub use lock::{Authority, Claim, HeldLock, LockError, Owner, acquire as acquire_
 pub use names::{ReleaseName, ReleaseNameError};
 pub use objects::{ObjectError, ObjectId, Objects};
 pub use ops::{Agent, ROOT_MODE, perform};
-pub use preflight::{DirFact, LimitFact, LimitFrom, PortFact, Preflight, PreflightAsk, RolePreflight};
 pub use preview::{Change, Preview, PreviewFile, PreviewRequest};
 pub use receive::{read_line, receive};
 pub use record::{Deadline, Entry, Record};

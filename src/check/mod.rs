@@ -18,6 +18,7 @@
 mod codes;
 mod elastic;
 mod java;
+mod limits;
 mod lints;
 mod live;
 mod ports;

@@ -66,3 +66,17 @@ fn levels_are_set_by_code_and_unknown_codes_are_refused() {
     assert!(error.contains("cluster.toml:5"), "{error}");
     assert_eq!(near_codes("w106"), ["E106", "W106"]);
 }
+
+proptest::proptest! {
+    /// Whatever a template renders to is read or refused.
+    #[test]
+    fn any_text_is_read_or_refused(text in "[ -~\n\t\u{e9}]{0,200}", yaml in "(([a-c.]{1,3}:|-|\\[|\\]|\\{|\\}|,|&a|\\*a|\"|\\$\\{x)[ \n]{1,3}){0,40}") {
+        use crate::check::settings::Settings;
+        for text in [text, yaml] {
+            if let Ok(mut settings) = Settings::yaml("x", &text) {
+                settings.fill(&std::collections::BTreeMap::new());
+            }
+            Settings::properties("x", &text);
+        }
+    }
+}
