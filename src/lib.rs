@@ -9,6 +9,7 @@
 //! | [`report`] | progress, tables, diffs: what a person reads |
 //! | `nodes` | the cluster's nodes for a rollout: connected, surveyed, probed, staged |
 //! | `rollout` | plans as data, the engine that runs them, gates, undo, journals |
+//! | `check` | what is wrong before anything is touched: topology lints, the nodes' preflight |
 //! | `push` | bundles, brought to nodes: what each lacks, to many at once |
 //! | `remote` | nodes, spoken to: the agent put there and checked, calls, the lock |
 //! | `agent` | what runs on a node: objects, stage, activate, guard, journal, gc |
@@ -26,6 +27,7 @@ pub mod agent;
 pub mod archive;
 pub mod build;
 pub mod bundle;
+pub mod check;
 pub mod cli;
 pub mod fs;
 pub mod inventory;

@@ -319,4 +319,29 @@ fn a_real_service_is_moved_gated_and_rolled_back_over_a_real_sshd() {
     }
     let status = project.json(&["status"]).ok().json();
     assert_eq!(text(&status["nodes"][0]["roles"][0]["bad"][0]), format!("3-{}-2", versions[1]));
+    if *product == "elasticsearch" {
+        checked_live(project, http_port);
+    } else {
+        skip("lints over a live Elasticsearch: it could not be had");
+    }
+}
+
+/// `check` reads what the live cluster says, through the node's own connection.
+fn checked_live(project: &Project, http_port: u16) {
+    let filter = r#"{"persistent":{"cluster.routing.allocation.exclude._name":"gone"}}"#;
+    assert_eq!(http(http_port, "PUT", "/_cluster/settings", filter).unwrap().0, 200);
+    let recipe =
+        project.read("recipes/elasticsearch.toml").replace("kind = \"process\"", "kind = \"elasticsearch\"");
+    project.write("recipes/elasticsearch.toml", &recipe);
+    project.build();
+    let codes = |arguments: &[&str]| -> Vec<String> {
+        let report = project.json(arguments).ok().json();
+        report["problems"].as_array().unwrap().iter().map(|one| text(&one["code"])).collect()
+    };
+    // One data node cannot hold a replica, and nobody is called `gone`; loopback makes the rest warnings.
+    let live = codes(&["check"]);
+    assert!(live.contains(&"W116".to_owned()) && live.contains(&"W122".to_owned()), "{live:?}");
+    assert!(live.contains(&"P207".to_owned()) && !live.contains(&"W100".to_owned()), "{live:?}");
+    let offline = codes(&["check", "--offline"]);
+    assert!(!offline.contains(&"W116".to_owned()) && !offline.contains(&"W122".to_owned()), "{offline:?}");
 }

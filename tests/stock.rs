@@ -262,3 +262,23 @@ fn raising_a_product_changes_the_roles_that_hold_it_and_no_other() {
     let fresh = Project::new().build();
     assert_eq!(changed(&again, &fresh), BTreeSet::new());
 }
+
+/// The four nodes of docs/examples, checked without any of them.
+#[test]
+fn the_example_cluster_passes_check() {
+    let project = Project::new();
+    for versions in [era_6_4_2(), era_6_7_0()] {
+        let products: Vec<&str> = versions.keys().map(String::as_str).collect();
+        project.set(&versions, &products);
+        project.build();
+        let example = repository().join("docs/examples/cluster.toml");
+        fs::copy(&example, project.folder.path().join("cluster.toml")).unwrap();
+        let said = project.windlass(&["check", "--offline", "--format", "json"]);
+        let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let problems = report["problems"].as_array().unwrap();
+        let mut codes: Vec<&str> = problems.iter().map(|one| one["code"].as_str().unwrap()).collect();
+        codes.dedup();
+        // Two racks cannot both be lost, and one nginx and one Redis pair are what four machines give.
+        assert_eq!(codes, ["W111", "W115"], "{said}");
+    }
+}

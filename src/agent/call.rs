@@ -9,11 +9,14 @@
 //!
 //! * Nothing that may hold a secret is in an answer.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::activate::Activated;
 use super::drift::Difference;
 use super::error::ErrorLine;
+use super::facts::{Preflight, PreflightAsk};
 use super::gc::{Collected, GcRequest};
 use super::heal::{HealContext, Healed};
 use super::lock::Claim;
@@ -206,6 +209,11 @@ pub enum Request {
         /// Which role.
         role: Role,
     },
+    /// What the node is like for services; answered by [`Preflight`].
+    Preflight {
+        /// What is asked about each role.
+        roles: BTreeMap<Role, PreflightAsk>,
+    },
 }
 
 /// A content that is asked after.
@@ -311,6 +319,7 @@ pub enum Answer {
     Process(Process),
     Probed(Probed),
     History(History),
+    Preflight(Box<Preflight>),
 }
 
 /// The line that answers a request.
@@ -345,7 +354,7 @@ impl Request {
             | Self::End { role, .. }
             | Self::Journal { role } => Some(role),
             Self::Status { role } => role.as_ref(),
-            Self::Have { .. } | Self::Gc(_) => None,
+            Self::Have { .. } | Self::Gc(_) | Self::Preflight { .. } => None,
         }
     }
 }

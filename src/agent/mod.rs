@@ -3,6 +3,7 @@
 //! ```text
 //! push      wire -> receive -> objects, bundles
 //! preview   what stage would make
+//! preflight what the node is like for a service
 //! stage     bundles, objects -> render, place -> a release
 //! activate  journal (intent) -> guard -> swap -> journal (fact);  confirm ends the guard
 //! rollback  journal (intent) -> stop -> swap -> start -> journal (fact)
@@ -24,9 +25,11 @@ mod desk;
 mod draft;
 mod drift;
 mod error;
+mod facts;
 mod gc;
 mod guard;
 mod heal;
+mod imagine;
 mod journal;
 mod key;
 mod layout;
@@ -37,6 +40,7 @@ mod objects;
 mod ops;
 mod patch;
 mod place;
+mod preflight;
 mod preview;
 mod receive;
 mod record;
@@ -63,9 +67,11 @@ pub use call::{
 pub use desk::Desk;
 pub use drift::{Difference, What};
 pub use error::{AgentError, ErrorLine};
+pub use facts::{DirFact, LimitFact, LimitFrom, PortFact, Preflight, PreflightAsk, RolePreflight};
 pub use gc::{Collected, CollectedRelease, GcRequest};
 pub use guard::run as guard;
 pub use heal::{HealContext, Healed, NotHealed};
+pub use imagine::{Imagined, imagine};
 pub use journal::JournalError;
 pub use layout::{LayoutError, RoleDir, Root};
 pub use lock::{Authority, Claim, HeldLock, LockError, Owner, acquire as acquire_lock, owner as lock_owner};

@@ -22,7 +22,7 @@ use super::objects::{ObjectId, Objects};
 use super::record::Record;
 use super::rollback::{self, Rollback};
 use super::supervise::{self, Unit};
-use super::{drift, gc, heal, preview, stage, status};
+use super::{drift, gc, heal, preflight, preview, stage, status};
 use crate::model::{Role, Span};
 use crate::recipe::{Probe, Ready};
 
@@ -62,6 +62,9 @@ impl Agent {
             }
             Request::Have { objects } => Ok(Answer::Have(have(self.root()?.as_ref(), path, &objects)?)),
             Request::Preview(request) => Ok(Answer::Preview(Box::new(preview::preview(path, &request)?))),
+            Request::Preflight { roles } => {
+                Ok(Answer::Preflight(Box::new(preflight::preflight(path, &roles)?)))
+            }
             Request::Journal { role } => {
                 let entries = journal::entries(&open()?.role(&role).journal())?;
                 Ok(Answer::History(History { entries }))
@@ -172,7 +175,8 @@ fn change_role(desk: &mut Desk, request: Request) -> Result<Answer, AgentError> 
         | Request::Gc(_)
         | Request::ServiceStatus { .. }
         | Request::Probe { .. }
-        | Request::Journal { .. } => Err(unexpected("a change")),
+        | Request::Journal { .. }
+        | Request::Preflight { .. } => Err(unexpected("a change")),
     }
 }
 

@@ -52,6 +52,8 @@ pub enum Format {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Make a new project of the stock recipes for what is in install/
+    Init(Init),
     /// Raise a version in windlass.toml
     Set(Set),
     /// Record the digests of all artifacts in windlass.lock
@@ -68,6 +70,8 @@ pub enum Command {
     Unpack(Unpack),
     /// Hash bundles in out/ again and name what is wrong
     Verify(Verify),
+    /// Find what is wrong with conf, topology and nodes before anything is touched
+    Check(Check),
     /// Show what a promotion would do, and change nothing
     Plan(Plan),
     /// Bring bundles to nodes and make them ready; nothing that runs is touched
@@ -84,6 +88,8 @@ pub enum Command {
     Status(Status),
     /// Show past rollouts, or the nodes' journals
     History(History),
+    /// Write a rollout as one HTML file to stdout
+    Report(Report),
     /// Start, stop, restart or look at services, without waves and gates
     Service(Service),
     /// Hash the releases on nodes again and name what changed
@@ -101,6 +107,17 @@ pub enum Command {
     Completions(Completions),
     /// Print the manual page
     Man,
+}
+
+/// `windlass init`
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Take everything that is recognised, in its newest version, without asking
+    #[arg(short, long)]
+    pub yes: bool,
+    /// The project's name [default: the folder's]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
 }
 
 /// `windlass set`
@@ -222,6 +239,20 @@ pub struct Gc {
     pub cluster: ClusterArgs,
 }
 
+/// `windlass check`
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Say why a code matters, and what to change
+    #[arg(long, value_name = "CODE")]
+    pub explain: Option<String>,
+    /// Connect to no node: conf alone is looked at
+    #[arg(long)]
+    pub offline: bool,
+    /// Which nodes.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
 /// `windlass plan`
 #[derive(Debug, Args)]
 pub struct Plan {
@@ -309,6 +340,14 @@ pub struct History {
     /// Which nodes, with --on-nodes.
     #[command(flatten)]
     pub cluster: ClusterArgs,
+}
+
+/// `windlass report`
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Which rollout, as `windlass history` lists them [default: the last]
+    #[arg(value_name = "ROLLOUT")]
+    pub rollout: Option<String>,
 }
 
 /// `windlass service`

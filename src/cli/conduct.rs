@@ -37,6 +37,7 @@ pub(super) fn run(context: &Context, args: &ClusterArgs, wish: &Wish, manner: Ma
         let ready = before_anything(&interrupted, async {
             let session = Session::open(loaded, &wanted).await;
             let prepared = prepare(context, &session, wanted, wish).await?;
+            super::check::before(context, &session, &prepared, wish).await?;
             Ok((session, prepared))
         });
         let (session, prepared) = ready.await?;

@@ -2,6 +2,7 @@
 
 mod args;
 mod build;
+mod check;
 mod cluster;
 mod completions;
 mod conduct;
@@ -13,6 +14,7 @@ mod error;
 mod gc;
 mod gc_nodes;
 mod history;
+mod init;
 mod inspect;
 mod lock;
 mod ls;
@@ -22,6 +24,7 @@ mod operate;
 mod plan;
 mod promote;
 mod push;
+mod report;
 mod restart;
 mod resume;
 mod rollback;

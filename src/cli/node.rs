@@ -134,6 +134,11 @@ enum Op {
         /// Which role
         role: Role,
     },
+    /// Say what this node is like for a role's service: limits, ports, directories, memory, clock
+    Preflight {
+        /// Which role
+        role: Role,
+    },
     /// Read requests from stdin, one JSON object a line, and answer each with a line
     Call,
     /// Receive a bundle from stdin
@@ -395,6 +400,10 @@ fn request(root: &Utf8Path, op: &Op) -> Result<Request, Failure> {
         },
         Op::Service(ServiceOp::Status { role }) => Request::ServiceStatus { role: role.clone() },
         Op::Journal { role } => Request::Journal { role: role.clone() },
+        Op::Preflight { role } => {
+            let ask = agent::PreflightAsk::default();
+            Request::Preflight { roles: [(role.clone(), ask)].into() }
+        }
         Op::Status { role } => Request::Status { role: role.clone() },
         // Dealt with before; where the node is harms nobody.
         Op::Call | Op::Receive | Op::Lock { .. } | Op::Guard { .. } | Op::Exec => {

@@ -135,6 +135,7 @@ pub(super) fn remark_on_kinds(context: &Context, prepared: &Prepared) {
     }
 }
 
+/// The nodes and roles of a plan.
 pub(super) fn of_plan(plan: &Plan) -> Wanted {
     let mut wanted: BTreeMap<NodeName, Vec<Role>> = BTreeMap::new();
     for one in plan.nodes() {

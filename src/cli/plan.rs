@@ -5,7 +5,7 @@ use super::cluster::runtime;
 use super::context::Context;
 use super::error::{Failure, exit};
 use super::operate::{Session, Wish, before_anything, prepare, remark_on_kinds, signals, wanted};
-use crate::report::{plan_json, plan_text};
+use crate::report::{check_text, plan_json, plan_text};
 
 /// Shows the plan, and saves it where that is asked for.
 pub(super) fn run(context: &Context, args: &Plan) -> Result<u8, Failure> {
@@ -16,16 +16,27 @@ pub(super) fn run(context: &Context, args: &Plan) -> Result<u8, Failure> {
         let loaded = args.cluster.load(context)?;
         let wanted = wanted(&args.cluster, &loaded, &wish)?;
         let session = Session::open(loaded, &wanted).await;
-        prepare(context, &session, wanted, &wish).await
+        let prepared = prepare(context, &session, wanted, &wish).await?;
+        let problems = super::check::of_plan(context, &session, &prepared).await?;
+        Ok((prepared, problems))
     }));
     runtime.shutdown_background();
-    let prepared = prepared?;
+    let (prepared, problems) = prepared?;
     remark_on_kinds(context, &prepared);
     if let Some(path) = &args.save {
         prepared.plan.save(path)?;
         context.remark(&format!("saved; `windlass promote {path}` runs it"));
     }
     let (plan, previews) = (&prepared.plan, &prepared.previews);
-    context.result(|| plan_json(plan, previews), || plan_text(plan, previews))?;
+    let json = || {
+        let mut json = plan_json(plan, previews);
+        json["problems"] = serde_json::json!(problems);
+        json
+    };
+    let text = || {
+        let found = if problems.is_empty() { String::new() } else { format!("\n{}", check_text(&problems)) };
+        plan_text(plan, previews) + &found
+    };
+    context.result(json, text)?;
     Ok(exit::DONE)
 }

@@ -11,8 +11,12 @@ use super::args::{Arguments, Command, Format};
 use super::context::Context;
 use super::error::{Failure, exit};
 use super::node;
-use super::{build, completions, demo, diff, drift, gc, history, inspect, lock, ls, plan, promote, push};
-use super::{restart, resume, rollback, service, set, signals, status, unpack, verify};
+use super::{
+    build, check, completions, demo, diff, drift, gc, history, init, inspect, lock, ls, plan, promote, push,
+};
+use super::{
+    report as rollout_report, restart, resume, rollback, service, set, signals, status, unpack, verify,
+};
 use crate::model::Cancel;
 
 /// Runs the command line and returns its exit code.
@@ -28,6 +32,7 @@ pub fn main() -> ExitCode {
     }
     let context = Context::new(parsed.common.clone(), cancel);
     let outcome = match &parsed.command {
+        Command::Init(args) => init::run(&context, args),
         Command::Set(args) => set::run(&context, args),
         Command::Lock(args) => lock::run(&context, args),
         Command::Build(args) => build::run(&context, args),
@@ -36,6 +41,7 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => diff::run(&context, args),
         Command::Unpack(args) => unpack::run(&context, args),
         Command::Verify(args) => verify::run(&context, args),
+        Command::Check(args) => check::run(&context, args),
         Command::Plan(args) => plan::run(&context, args),
         Command::Promote(args) => promote::run(&context, args),
         Command::Rollback(args) => rollback::run(&context, args),
@@ -43,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Restart(args) => restart::run(&context, args),
         Command::Status(args) => status::run(&context, args),
         Command::History(args) => history::run(&context, args),
+        Command::Report(args) => rollout_report::run(&context, args),
         Command::Service(args) => service::run(&context, args),
         Command::Drift(args) => drift::run(&context, args),
         Command::Gc(args) => gc::run(&context, args),

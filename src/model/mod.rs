@@ -13,7 +13,7 @@ mod timestamp;
 
 pub use buffers::Buffers;
 pub use cancel::{Cancel, Cancelled};
-pub use causes::causes;
+pub use causes::{causes, with_causes};
 pub use digest::{Digest, DigestError, Hasher};
 pub use near::nearest;
 pub use path::{BundlePath, PathError};

@@ -20,6 +20,24 @@ impl Timestamp {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Milliseconds since 1970; `None` for a text that is none of ours.
+    pub fn millis(&self) -> Option<u64> {
+        let number = |range: std::ops::Range<usize>| self.0.get(range)?.parse::<u64>().ok();
+        let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+        let (hour, minute, second, ms) = (number(11..13)?, number(14..16)?, number(17..19)?, number(20..23)?);
+        let days = days(year, month, day)?;
+        Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000 + ms)
+    }
+}
+
+/// The other way round than [`civil`].
+fn days(year: u64, month: u64, day: u64) -> Option<u64> {
+    let year = if month <= 2 { year.checked_sub(1)? } else { year };
+    let (era, of_era) = (year / 400, year % 400);
+    let shifted = if month > 2 { month - 3 } else { month + 9 };
+    let of_year = (153 * shifted + 2) / 5 + day.checked_sub(1)?;
+    (era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year).checked_sub(719_468)
 }
 
 impl From<SystemTime> for Timestamp {
@@ -65,7 +83,9 @@ mod tests {
             (951_782_400_000, "2000-02-29T00:00:00.000Z"),
             (1_795_348_679_123, "2026-11-22T11:57:59.123Z"),
         ] {
-            assert_eq!(Timestamp::from(UNIX_EPOCH + Duration::from_millis(ms)).as_str(), text);
+            let time = Timestamp::from(UNIX_EPOCH + Duration::from_millis(ms));
+            assert_eq!((time.as_str(), time.millis()), (text, Some(ms)));
         }
+        assert_eq!(Timestamp("yesterday".to_owned()).millis(), None);
     }
 }

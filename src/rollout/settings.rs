@@ -79,7 +79,9 @@ impl Changed {
 
     /// A node needs none any more. Its journal still says what they were, until they are that.
     fn leave(&self, at: &At) {
-        self.0.borrow_mut().values_mut().for_each(|one| drop(one.users.remove(at)));
+        for one in self.0.borrow_mut().values_mut() {
+            one.users.remove(at);
+        }
     }
 
     /// These are what they were; whose journals say so, and need not any more.

@@ -185,3 +185,24 @@ fn what_is_not_written_yet_is_refused_or_told() {
         assert!(told.contains("node n1 has the supervisor `systemd`"), "{told}");
     }
 }
+
+#[test]
+fn a_report_is_one_page_of_what_happened() {
+    let lab = Lab::new(2, "");
+    lab.build("1", Mode::Good);
+    lab.expect(0, &["promote"]);
+    lab.build("2", Mode::Sick);
+    lab.cluster("gate_timeout = \"1s\"", "");
+    lab.expect(3, &["promote"]);
+    let html = lab.expect(0, &["report"]);
+    assert!(html.starts_with("<!doctype html>") && html.trim_end().ends_with("</html>"), "{html}");
+    for part in ["promote of lab", "n1 web", "rolled back", "answers 503", "class=\"down\"", "class=\"fail\""]
+    {
+        assert!(html.contains(part), "{part}: {html}");
+    }
+    let rollouts = lab.json(0, &["history"]);
+    let first = rollouts["rollouts"][0]["rollout"].as_str().unwrap();
+    let report = lab.json(0, &["report", first]);
+    assert!(report["html"].as_str().unwrap().contains("succeeded"), "{report}");
+    assert!(lab.expect(2, &["report", "none"]).contains("there is no rollout none"));
+}

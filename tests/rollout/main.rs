@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
 
+mod checks;
 mod commands;
 mod failures;
 mod lab;

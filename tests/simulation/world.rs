@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use windlass::agent::{Errand, ReleaseName, Setting};
 use windlass::inventory::Rollout;
 use windlass::model::{Digest, NodeName, Role, Version};
-use windlass::rollout::{At, Candidate, Change, Event, Goal, Interrupter, Kind, Leftover, Scope};
+use windlass::rollout::{Candidate, Change, Event, Goal, Interrupter, Kind, Leftover, Scope};
 
 use crate::chance::Chance;
 
@@ -257,9 +257,5 @@ impl World {
             time: windlass::model::Timestamp::now(),
         };
         windlass::rollout::plan(&scope, candidates)
-    }
-
-    pub(crate) fn at(&self, node: &NodeName) -> At {
-        At { node: node.clone(), role: self.role.clone() }
     }
 }
