@@ -23,7 +23,7 @@ use super::record::Entry;
 use super::rollback::RolledBack;
 use super::stage::{StageRequest, Staged};
 use super::status::NodeStatus;
-use super::supervise::{Process, Started, Stopped};
+use super::supervise::{Process, Reloaded, Started, Stopped};
 use crate::model::{Digest, Role, Span};
 
 /// One request, as it comes in.
@@ -159,6 +159,11 @@ pub enum Request {
         #[serde(default)]
         why: String,
     },
+    /// Tells the service to read its conf again; answered by [`Reloaded`].
+    ServiceReload {
+        /// Which role.
+        role: Role,
+    },
     /// Whether the service runs; answered by [`Process`].
     ServiceStatus {
         /// Which role.
@@ -271,6 +276,7 @@ pub enum Answer {
     Collected(Collected),
     Started(ServiceStarted),
     Stopped(Stopped),
+    Reloaded(Reloaded),
     Process(Process),
     Probed(Probed),
     History(History),
@@ -301,6 +307,7 @@ impl Request {
             | Self::Heal { role, .. }
             | Self::ServiceStart { role, .. }
             | Self::ServiceStop { role, .. }
+            | Self::ServiceReload { role }
             | Self::ServiceStatus { role }
             | Self::Probe { role, .. }
             | Self::Journal { role } => Some(role),

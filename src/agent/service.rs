@@ -4,8 +4,8 @@ use camino::Utf8Path;
 
 use super::render::Renderer;
 use super::supervise::{UNIT_FORMAT, Unit};
-use crate::model::{Span, millis};
-use crate::recipe::{Limit, OrTemplate, Probe, Ready, Service};
+use crate::model::{Span, Supervision, millis};
+use crate::recipe::{Limit, OrTemplate, Probe, Ready, Reload, Service};
 
 /// Why a service's text cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,6 +78,7 @@ pub(super) fn unit(
     renderer: &Renderer,
     release: &Utf8Path,
     log: &Utf8Path,
+    supervisor: &Supervision,
 ) -> Result<Unit, ServiceError> {
     let values = Values(renderer);
     let words = |key: &str, words: &[String]| -> Result<Vec<String>, ServiceError> {
@@ -102,6 +103,7 @@ pub(super) fn unit(
     Ok(Unit {
         format: UNIT_FORMAT,
         kind: service.kind,
+        supervisor: supervisor.clone(),
         user: values.optional("user", service.user.as_ref())?,
         group: values.optional("group", service.group.as_ref())?,
         capabilities: words("capabilities", &service.capabilities)?,
@@ -113,5 +115,10 @@ pub(super) fn unit(
         cwd: release.to_owned(),
         log: log.to_owned(),
         ready: service.ready.as_ref().map(|ready| values.ready(ready)).transpose()?,
+        reload: match &service.reload {
+            None => None,
+            Some(Reload::Signal(name)) => Some(Reload::Signal(values.text("reload.signal", name)?)),
+            Some(Reload::Command(command)) => Some(Reload::Command(words("reload.command", command)?)),
+        },
     })
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::args::{Service, ServiceWhat};
-use super::cluster::{ClusterArgs, check_supervisors, claim, run as with_nodes};
+use super::cluster::{ClusterArgs, claim, run as with_nodes};
 use super::context::Context;
 use super::error::{Failure, exit};
 use crate::agent::supervise::{Process, Stopped};
@@ -42,7 +42,6 @@ fn ask(context: &Context, cluster: &ClusterArgs, what: &str) -> Result<Vec<Told>
     let loaded = cluster.load(context)?;
     let selected = cluster.select(&loaded.cluster)?;
     let nodes: Vec<&Node> = selected.iter().map(|one| one.node).collect();
-    check_supervisors(nodes.iter().copied())?;
     with_nodes(&context.cancel, async {
         let fleet = Fleet::connect(&loaded.connector, &loaded.agent, nodes, &claim(None)).await;
         let work = async |node: &NodeName, roles: &[&Role]| {

@@ -11,7 +11,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::fs::{IoError, IoResultExt as _};
-use crate::recipe::{Limit, Ready, ServiceKind};
+use crate::model::Supervision;
+use crate::recipe::{Limit, Ready, Reload, ServiceKind};
 
 /// The version of the unit's file.
 pub const UNIT_FORMAT: u32 = 1;
@@ -23,6 +24,9 @@ pub struct Unit {
     pub format: u32,
     /// Which adapter knows it.
     pub kind: ServiceKind,
+    /// What keeps it up; the embedded one where nothing is said.
+    #[serde(default, skip_serializing_if = "Supervision::is_pidfile")]
+    pub supervisor: Supervision,
     /// As whom; `None` is whoever the agent runs as.
     pub user: Option<String>,
     /// With which group; `None` is the user's own.
@@ -45,6 +49,9 @@ pub struct Unit {
     pub log: Utf8PathBuf,
     /// What proves that it is ready.
     pub ready: Option<Ready>,
+    /// How it is told to read its conf again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<Reload>,
 }
 
 /// Why a unit cannot be read.

@@ -1,0 +1,8 @@
+//! Services under each supervisor: a real supervisord, a real systemd, and the embedded one with its keeper.
+
+#![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
+
+#[path = "../rollout/lab.rs"]
+#[expect(dead_code, reason = "rollouts use more of it")]
+mod lab;
+mod supervisord;
