@@ -5,4 +5,6 @@
 #[path = "../rollout/lab.rs"]
 #[expect(dead_code, reason = "rollouts use more of it")]
 mod lab;
+mod machine;
 mod supervisord;
+mod systemd;

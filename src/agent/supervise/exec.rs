@@ -125,7 +125,7 @@ fn read(spec: Option<&Utf8Path>) -> Result<Spec, ExecError> {
             request = std::fs::read(path).or_refused(|| format!("read {path}"))?;
         }
         None => {
-            drop(std::io::stdin().read_to_end(&mut request).or_refused(|| "read the request".to_owned())?)
+            std::io::stdin().read_to_end(&mut request).or_refused(|| "read the request".to_owned())?;
         }
     }
     Ok(serde_json::from_slice(&request)?)

@@ -61,7 +61,7 @@ fn word(text: &str) -> String {
         match c {
             '%' => word.push_str("%%"),
             'a'..='z' | 'A'..='Z' | '0'..='9' | '/' | '.' | '_' | '-' | '+' | ':' | '@' | ',' | '=' => {
-                word.push(c)
+                word.push(c);
             }
             c if !c.is_ascii() => word.push(c),
             c => word.extend(['\\', c]),

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use camino::Utf8Path;
-
 use super::quote::{assignment, listed, path, pattern, program, word};
 use crate::agent::layout::RoleDir;
 use crate::agent::names::ReleaseName;
@@ -103,13 +101,16 @@ fn rights(text: &mut String, dir: &RoleDir, unit: &Unit) -> Result<(), Supervise
     }
     text.push_str(
         "NoNewPrivileges=yes\n\
-         PrivateTmp=yes\n\
          ProtectSystem=full\n\
          ProtectKernelTunables=yes\n\
          ProtectControlGroups=yes\n\
          RestrictSUIDSGID=yes\n",
     );
-    if PROTECTED.iter().any(|protected| dir.path().starts_with(Utf8Path::new(protected))) {
+    // A /tmp of its own would hide a root that is in the other one.
+    if !["/tmp", "/var/tmp"].iter().any(|shared| dir.path().starts_with(shared)) {
+        text.push_str("PrivateTmp=yes\n");
+    }
+    if PROTECTED.iter().any(|protected| dir.path().starts_with(protected)) {
         let _ = writeln!(text, "ReadWritePaths={}", listed(dir.path().as_str())?);
     }
     Ok(())
