@@ -310,7 +310,7 @@ impl RoleDir {
         self.path.join("windlass")
     }
 
-    /// What a supervisor heard before the service was there.
+    /// Why what a supervisor started did not become the service.
     pub fn run_log(&self) -> Utf8PathBuf {
         self.path.join("run.log")
     }

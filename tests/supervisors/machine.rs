@@ -1,6 +1,6 @@
 //! A machine of the test's own that is booted with systemd: namespaces of this one, with units of its own only.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,8 @@ pub(crate) struct Machine {
     cgroup: String,
     /// What brings a command into it.
     pub(crate) enter: Vec<String>,
+    /// Its /etc/systemd/system.
+    pub(crate) units: PathBuf,
 }
 
 /// Leaves this process's control group for one that the machine has for itself.
@@ -32,7 +34,8 @@ umount -R /sys/fs/cgroup
 mount -t cgroup2 none /sys/fs/cgroup
 mount -t tmpfs tmpfs /run
 mkdir -p /etc/systemd/system
-mount -t tmpfs tmpfs /etc/systemd/system
+mkdir -p "$LAB/units"
+mount --bind "$LAB/units" /etc/systemd/system
 for program in /usr/bin/systemd-tmpfiles /bin/systemd-tmpfiles; do
     if [ -e "$program" ]; then mount --bind /dev/null "$program"; fi
 done
@@ -81,7 +84,7 @@ impl Machine {
             .stderr(out)
             .spawn();
         let Ok(child) = child else { return skipped("there is no unshare") };
-        let mut machine = Self { child, cgroup, enter: Vec::new() };
+        let mut machine = Self { child, cgroup, enter: Vec::new(), units: dir.join("units") };
         let until = Instant::now() + Duration::from_secs(30);
         loop {
             let said = || std::fs::read_to_string(&log).unwrap_or_default();
@@ -110,8 +113,9 @@ impl Machine {
     }
 }
 
-impl Drop for Machine {
-    fn drop(&mut self) {
+impl Machine {
+    /// Ends it, as a power cut does.
+    pub(crate) fn power_off(&mut self) {
         // Its process 1 goes with the one that started it, and all that it started with it.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -123,5 +127,11 @@ impl Drop for Machine {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status();
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.power_off();
     }
 }

@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
 
+mod contract;
 #[path = "../rollout/lab.rs"]
 #[expect(dead_code, reason = "rollouts use more of it")]
 mod lab;
 mod machine;
+mod pidfile;
 mod supervisord;
 mod systemd;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::contract;
 use crate::lab::{Lab, Mode};
 
 /// A supervisord in a folder of its own; it ends with the test, and everything that it started.
@@ -58,12 +59,19 @@ impl Supervisord {
     }
 }
 
-impl Drop for Supervisord {
-    fn drop(&mut self) {
+impl Supervisord {
+    /// Ends it, and what it started.
+    pub(crate) fn end(&mut self) {
         // It stops its programs first.
         let pid = rustix::process::Pid::from_child(&self.child);
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         let _ = self.child.wait();
+    }
+}
+
+impl Drop for Supervisord {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -91,4 +99,87 @@ fn a_promotion_and_the_way_back() {
     lab.expect(0, &["service", "stop"]);
     assert_eq!(lab.answers(), ["-", "-"]);
     assert_eq!(supervisord.sections(), Vec::<PathBuf>::new());
+}
+
+fn set_up() -> Option<(Supervisord, Lab)> {
+    let lab = Lab::new(1, "");
+    let supervisord = Supervisord::start(&lab.dir)?;
+    lab.cluster("", &supervisord.cluster());
+    contract::set_up(&lab);
+    Some((supervisord, lab))
+}
+
+#[test]
+fn words_environment_and_limits_arrive_as_written() {
+    let Some((supervisord, lab)) = set_up() else { return };
+    contract::arrives_as_written(&lab, true, &[supervisord.config.parent().unwrap().to_owned()]);
+}
+
+#[test]
+fn starting_stopping_and_reloading() {
+    let Some((_supervisord, lab)) = set_up() else { return };
+    contract::starts_and_stops(&lab);
+}
+
+#[test]
+fn what_ends_is_up_again_and_what_flaps_has_failed() {
+    let Some((_supervisord, lab)) = set_up() else { return };
+    contract::flaps(&lab);
+}
+
+#[test]
+fn the_guard_goes_back() {
+    let Some((_supervisord, lab)) = set_up() else { return };
+    contract::guard_goes_back(&lab, lab.dir.join("n1").to_str().unwrap());
+}
+
+#[test]
+fn from_the_pidfile_supervisor_and_back() {
+    let lab = Lab::new(1, "");
+    let Some(supervisord) = Supervisord::start(&lab.dir) else { return };
+    contract::set_up(&lab);
+    let to = || lab.cluster("", &supervisord.cluster());
+    contract::changes_hands(&lab, to, || !supervisord.sections().is_empty(), true);
+}
+
+#[test]
+fn a_root_with_an_awkward_name() {
+    let lab = Lab::new(1, "");
+    let Some(supervisord) = Supervisord::start(&lab.dir) else { return };
+    lab.cluster("", &supervisord.cluster());
+    let path = lab.dir.join("cluster.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let root = lab.dir.join("od d 100% $n \"q\" [x]* \\n é");
+    let plain = format!("\"{}\"", lab.dir.join("n1").display());
+    std::fs::write(&path, text.replace(&plain, &format!("'{}'", root.display()))).unwrap();
+    lab.build("1", Mode::Good);
+    lab.expect(0, &["promote"]);
+    assert_eq!(lab.answers(), ["1"]);
+    lab.expect(0, &["service", "stop"]);
+    assert_eq!(lab.answers(), ["-"]);
+}
+
+#[test]
+fn a_supervisord_that_is_down_or_refuses_is_said() {
+    let lab = Lab::new(1, "");
+    let Some(mut supervisord) = Supervisord::start(&lab.dir) else { return };
+    lab.cluster("", &supervisord.cluster());
+    lab.build("1", Mode::Good);
+    lab.expect(0, &["promote"]);
+    // Another's program that cannot be read keeps ours from being taken.
+    let broken = lab.dir.join("sv/conf.d/broken.conf");
+    std::fs::write(&broken, "[program:other]\nautostart=true\n").unwrap();
+    lab.json(0, &["service", "stop"]);
+    let said = lab.expect(1, &["service", "start"]);
+    assert!(said.contains("cannot read its configuration"), "{said}");
+    std::fs::remove_file(&broken).unwrap();
+    lab.json(0, &["service", "start"]);
+    lab.until("it answers", || lab.answers() == ["1"]);
+    supervisord.end();
+    let status = lab.json(0, &["status"]);
+    let role = &status["nodes"][0]["roles"][0];
+    assert_eq!((&role["process"], &role["release"]), (&json!("unknown"), &json!("1-1")));
+    assert!(role.to_string().contains("supervisord does not answer"), "{role}");
+    let said = lab.expect(1, &["service", "start"]);
+    assert!(said.contains("supervisord does not answer"), "{said}");
 }

@@ -29,6 +29,9 @@ use crate::agent::names::ReleaseName;
 use crate::fs::{FileLock, IoError};
 use crate::recipe::Limit;
 
+/// Where one that a supervisor starts says why it did not become the service.
+pub(super) const RUN_LOG: &str = "run.log";
+
 /// What to execute, and how.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Spec {
@@ -84,16 +87,23 @@ impl<T, E: Into<std::io::Error>> OrRefused<T> for Result<T, E> {
     }
 }
 
-/// Becomes the service that stdin or `spec` describes; returns only if that failed, having said so on stdout if
-/// it was asked on stdin.
+/// Becomes the service that stdin or `spec` describes; returns only if that failed, having said so on stdout, or in
+/// `run.log` beside the spec.
 pub fn run(spec: Option<&Utf8Path>) -> ExecError {
-    // Kept over the exec's change of stdout, so that its failure can be told; closed by its success.
-    let answer = rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3);
+    // Kept over the exec's change of stdout and of user, so that its failure can be told; closed by its success.
+    let answer = match spec {
+        None => rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3),
+        Some(path) => {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let path = path.with_file_name(RUN_LOG);
+            rustix::fs::open(path.as_std_path(), flags, Mode::from_raw_mode(0o600))
+        }
+    };
     let error = match read(spec).and_then(|spec| become_service(&spec)) {
         Ok(never) => match never {},
         Err(error) => error,
     };
-    if let (Ok(answer), None) = (answer, spec) {
+    if let Ok(answer) = answer {
         // The agent that waits for it sees the process end as well.
         let _ = write!(File::from(answer), "{error}");
     }

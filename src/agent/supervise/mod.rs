@@ -106,6 +106,16 @@ pub fn start(dir: &RoleDir, release: &ReleaseName, unit: &Unit) -> Result<Starte
     started
 }
 
+/// Why a service cannot be started here under the supervisor that its unit names, as far as that can be told
+/// before anything is stopped for it.
+pub fn check(dir: &RoleDir, release: &ReleaseName, unit: &Unit) -> Result<(), SuperviseError> {
+    match unit.supervisor.kind {
+        SupervisorKind::Systemd => systemd::check(dir, release, unit),
+        SupervisorKind::Supervisord => supervisord::check(dir, release, unit),
+        SupervisorKind::Pidfile => Ok(()),
+    }
+}
+
 /// Stops the service under whatever supervisor it was started.
 pub fn stop(dir: &RoleDir, unit: Option<&Unit>) -> Result<Stopped, SuperviseError> {
     of(under(dir)?).stop(dir, unit)

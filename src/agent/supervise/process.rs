@@ -52,6 +52,20 @@ pub(super) fn owner(pid: u32) -> u32 {
     owner_of(pid).unwrap_or(u32::MAX)
 }
 
+/// Whether a process may raise limits above those that it was started with.
+pub(super) fn may_raise_limits(pid: u32) -> bool {
+    const SYS_RESOURCE: u32 = 24;
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let effective = text.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    effective.is_some_and(|bits| bits >> SYS_RESOURCE & 1 == 1)
+}
+
+/// The words that a process was started with.
+pub(super) fn words(pid: u32) -> Vec<u8> {
+    std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()
+}
+
 /// A process's hard limits by the names that recipes have for them; `None` is unlimited.
 pub(super) fn limits(pid: u32) -> BTreeMap<&'static str, Option<u64>> {
     const NAMES: [(&str, &str); 16] = [

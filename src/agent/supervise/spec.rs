@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::exec::Spec;
-use super::{SuperviseError, Unit};
+use super::{SuperviseError, Unit, process};
 use crate::agent::accounts::{self, Account};
 use crate::agent::names::ReleaseName;
+use crate::recipe::Limit;
 
 /// What a service finds its programs with, unless its recipe says otherwise.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -54,4 +55,34 @@ pub(super) fn spec(release: &ReleaseName, unit: &Unit, by: u32) -> Result<Spec, 
         cwd: unit.cwd.clone(),
         log: unit.log.clone(),
     })
+}
+
+/// Refuses a limit that a supervisor's process cannot give to what it starts; `help` says what to do.
+pub(super) fn check_limits(
+    unit: &Unit,
+    who: &str,
+    pid: u32,
+    help: impl Fn(&str, &str) -> String,
+) -> Result<(), SuperviseError> {
+    if process::may_raise_limits(pid) {
+        return Ok(());
+    }
+    let has = process::limits(pid);
+    for (name, wanted) in &unit.limits {
+        let Some(Some(has)) = has.get(name.as_str()) else { continue };
+        let (wanted, more) = match wanted {
+            Limit::Unlimited => ("unlimited".to_owned(), true),
+            Limit::Number(number) => (number.to_string(), number > has),
+        };
+        if more {
+            return Err(SuperviseError::supervisor(
+                format!(
+                    "the recipe wants the limit {name} = {wanted}; {who} may not raise limits, and was started \
+                     with {has} at most"
+                ),
+                help(name, &wanted),
+            ));
+        }
+    }
+    Ok(())
 }

@@ -25,12 +25,13 @@ use self::config::Config;
 use self::rpc::{Fault, RpcError, Server};
 use super::group::{AFTER_KILL, Leader, signal};
 use super::kept::{Kept, remove, stopping};
-use super::{Process, ProcessState, Started, Stopped, SuperviseError, Supervisor, Unit, runner, spec};
+use super::{
+    Process, ProcessState, Started, Stopped, SuperviseError, Supervisor, Unit, process, runner, spec,
+};
 use crate::agent::layout::RoleDir;
 use crate::agent::names::ReleaseName;
 use crate::fs::{IoResultExt as _, replace_with_mode};
 use crate::model::{Supervision, SupervisorKind, millis};
-use crate::recipe::Limit;
 
 /// How long supervisord may take to start a process, and the process to become the service.
 const BEGINS: Duration = Duration::from_secs(15);
@@ -59,8 +60,8 @@ impl Supervisor for Supervisord {
         let config = Config::find(unit.supervisor.config.as_deref())?;
         let server = Server::new(&config)?;
         let server_pid = server.check()?;
-        let (by, limits) = (super::process::owner(server_pid), super::process::limits(server_pid));
-        check_limits(unit, by, &limits, &config)?;
+        let by = process::owner(server_pid);
+        spec::check_limits(unit, "supervisord", server_pid, |name, wanted| raise(name, wanted, &config))?;
         let file = config.program_file(&super::kept::name(dir))?;
         let supervisor =
             Supervision { kind: SupervisorKind::Supervisord, config: Some(config.path().to_owned()) };
@@ -79,7 +80,9 @@ impl Supervisor for Supervisord {
         server
             .call("addProcessGroup", &[json!(kept.name)])
             .map_err(|error| refused(&error, "add", &kept.name))?;
-        begun(&server, &kept, dir, &runner)
+        begun(&server, &kept, dir, &|pid| {
+            !runner::is_runner(pid, &runner) && process::words(pid) != process::words(server_pid)
+        })
     }
 
     fn stop(&self, dir: &RoleDir, unit: Option<&Unit>) -> Result<Stopped, SuperviseError> {
@@ -134,6 +137,16 @@ impl Supervisor for Supervisord {
     }
 }
 
+/// Whether a unit can be a supervisord's here.
+pub(super) fn check(dir: &RoleDir, release: &ReleaseName, unit: &Unit) -> Result<(), SuperviseError> {
+    let config = Config::find(unit.supervisor.config.as_deref())?;
+    let server_pid = Server::new(&config)?.check()?;
+    spec::check_limits(unit, "supervisord", server_pid, |name, wanted| raise(name, wanted, &config))?;
+    config.program_file("windlass")?;
+    section_text("windlass", dir, release, unit)?;
+    spec::account(unit).map(drop)
+}
+
 /// What its state means. supervisord calls a program `STARTING` until it has lived for `startsecs`.
 fn state(program: &Program) -> ProcessState {
     match program.state.as_str() {
@@ -183,12 +196,13 @@ fn forget(server: &Server, name: &str) -> Result<(), SuperviseError> {
     }
 }
 
-/// Waits until the process is the service, or has said why not.
+/// Waits until the process is the service, or has said why not. At first it is a copy of supervisord itself, then
+/// the runner.
 fn begun(
     server: &Server,
     kept: &Kept,
     dir: &RoleDir,
-    runner: &camino::Utf8Path,
+    is_service: &dyn Fn(u32) -> bool,
 ) -> Result<Started, SuperviseError> {
     let until = Instant::now() + BEGINS;
     loop {
@@ -196,12 +210,10 @@ fn begun(
             return Err(SuperviseError::Start("supervisord forgot it: somebody removed it".to_owned()));
         };
         if let Some(leader) = program.leader.filter(|leader| leader.lives()) {
-            if !runner::is_runner(leader.pid, runner) {
+            if is_service(leader.pid) {
                 return Ok(Started { pid: leader.pid, already: false });
             }
         } else if matches!(program.state.as_str(), "BACKOFF" | "EXITED" | "FATAL") {
-            // What the runner said comes a moment after its end.
-            std::thread::sleep(Duration::from_millis(50));
             let said = said(dir);
             if said.is_empty() && program.spawn_error.starts_with("Exited too quickly") {
                 // The service itself ended: that it does is for its gates to see, as under any supervisor.
@@ -229,50 +241,20 @@ fn self_stop(dir: &RoleDir) -> Result<(), SuperviseError> {
 /// What the runner said.
 fn said(dir: &RoleDir) -> String {
     let text = std::fs::read_to_string(dir.run_log()).unwrap_or_default();
-    let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    let line = line.trim();
-    line.strip_prefix("error: ").unwrap_or(line).chars().take(500).collect()
+    text.trim().chars().take(500).collect()
 }
 
-/// A limit that the process cannot be given is refused before anything is begun.
-fn check_limits(
-    unit: &Unit,
-    by: u32,
-    limits: &std::collections::BTreeMap<&'static str, Option<u64>>,
-    config: &Config,
-) -> Result<(), SuperviseError> {
-    if by == 0 {
-        // It may raise its own limits, and so may what it starts.
-        return Ok(());
-    }
-    for (name, wanted) in &unit.limits {
-        let Some(Some(has)) = limits.get(name.as_str()) else { continue };
-        let (shown, more) = match wanted {
-            Limit::Unlimited => ("unlimited".to_owned(), true),
-            Limit::Number(number) => (number.to_string(), number > has),
-        };
-        if more {
-            let what = format!(
-                "the recipe wants the limit {name} = {shown}, and supervisord, which is not root, was started \
-                 with {has} at most"
-            );
-            let help = match name.as_str() {
-                "nofile" => format!(
-                    "start supervisord with more: `ulimit -Hn {shown}` before it, and minfds={shown} in \
-                     [supervisord] of {}",
-                    config.path()
-                ),
-                "nproc" => format!(
-                    "start supervisord with more: `ulimit -Hu {shown}` before it, and minprocs={shown} in \
-                     [supervisord] of {}",
-                    config.path()
-                ),
-                _ => "start supervisord with more, or lower the limit in the recipe".to_owned(),
-            };
-            return Err(SuperviseError::supervisor(what, help));
-        }
-    }
-    Ok(())
+/// What to do about a limit that supervisord cannot give.
+fn raise(name: &str, wanted: &str, config: &Config) -> String {
+    let (option, key) = match name {
+        "nofile" => ("n", "minfds"),
+        "nproc" => ("u", "minprocs"),
+        _ => return "start supervisord with more, or lower the limit in the recipe".to_owned(),
+    };
+    format!(
+        "start supervisord with more: `ulimit -H{option} {wanted}` before it, and {key}={wanted} in [supervisord] of {}",
+        config.path()
+    )
 }
 
 fn refused(error: &RpcError, what: &str, name: &str) -> SuperviseError {

@@ -39,14 +39,8 @@ pub(super) struct Systemd;
 
 impl Supervisor for Systemd {
     fn start(&self, dir: &RoleDir, release: &ReleaseName, unit: &Unit) -> Result<Started, SuperviseError> {
-        let manager = Manager::find();
-        manager.check()?;
-        let account = spec::account(unit)?;
-        let us = rustix::process::geteuid().as_raw();
-        if us != 0 && account.uid != us {
-            let what = format!("it runs as {}, and systemd's manager of another user cannot", account.name);
-            return Err(SuperviseError::Start(what));
-        }
+        check(dir, release, unit)?;
+        let (manager, account) = (Manager::find(), spec::account(unit)?);
         let environment = environment_text(&spec::environment(unit, &account))?;
         let name = format!("{}.service", kept::name(dir));
         let text = unit_text(dir, release, unit, manager.is_system())?;
@@ -109,6 +103,27 @@ impl Supervisor for Systemd {
         let pid = shown.pid.filter(|_| shown.lives());
         Ok(Process { state: state(&shown), pid, release: Some(kept.release) })
     }
+}
+
+/// Whether a unit can be systemd's here.
+pub(super) fn check(dir: &RoleDir, release: &ReleaseName, unit: &Unit) -> Result<(), SuperviseError> {
+    let manager = Manager::find();
+    manager.check()?;
+    let account = spec::account(unit)?;
+    let us = rustix::process::geteuid().as_raw();
+    if us != 0 && account.uid != us {
+        let what = format!("it runs as {}, and systemd's manager of another user cannot", account.name);
+        return Err(SuperviseError::Start(what));
+    }
+    if manager.is_system() {
+        // It would give less and say nothing.
+        spec::check_limits(unit, "systemd", 1, |_, _| {
+            "this is a container: give it CAP_SYS_RESOURCE or higher limits, or lower the one in the recipe"
+                .to_owned()
+        })?;
+    }
+    environment_text(&spec::environment(unit, &account))?;
+    unit_text(dir, release, unit, manager.is_system()).map(drop)
 }
 
 fn unit_name(kept: &Kept) -> String {
