@@ -194,3 +194,18 @@ fn human(told: &[Told]) -> String {
     }
     table.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn named_roles_go_first_and_the_others_follow_by_name() {
+        let roles: Vec<Role> =
+            ["kibana", "app", "zookeeper", "kafka"].map(|name| name.parse().unwrap()).to_vec();
+        let order: Vec<Role> = ["zookeeper", "none", "kafka"].map(|name| name.parse().unwrap()).to_vec();
+        let sorted = in_order(&order, &roles.iter().collect());
+        let names: Vec<&str> = sorted.iter().map(|role| role.as_str()).collect();
+        assert_eq!(names, ["zookeeper", "kafka", "app", "kibana"]);
+    }
+}

@@ -100,3 +100,95 @@ fn cannot(text: &str) -> SuperviseError {
         "choose a root without quotes, backslashes, control characters, and blanks at its end",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What systemd.syntax(7) and systemd.service(5) say of one quoted word, done by the letter.
+    fn reads(word: &str) -> String {
+        let inner = word.strip_prefix('"').unwrap().strip_suffix('"').unwrap();
+        let specifiers = once(inner, '%');
+        let mut out = String::new();
+        let mut rest = specifiers.chars();
+        while let Some(c) = rest.next() {
+            assert_ne!(c, '"', "the word ends early");
+            if c != '\\' {
+                out.push(c);
+                continue;
+            }
+            match rest.next().unwrap() {
+                'n' => out.push('\n'),
+                't' => out.push('\t'),
+                'r' => out.push('\r'),
+                'x' => {
+                    let hex: String = [rest.next().unwrap(), rest.next().unwrap()].iter().collect();
+                    out.push(char::from(u8::from_str_radix(&hex, 16).unwrap()));
+                }
+                c @ ('"' | '\\') => out.push(c),
+                other => panic!("systemd knows no escape {other}"),
+            }
+        }
+        once(&out, '$')
+    }
+
+    /// Pairs become one; a single one would stand for something.
+    fn once(text: &str, sign: char) -> String {
+        let (mut out, mut rest) = (String::new(), text.chars());
+        while let Some(c) = rest.next() {
+            if c == sign {
+                assert_eq!(rest.next(), Some(sign), "a single {sign} in {text}");
+            }
+            out.push(c);
+        }
+        out
+    }
+
+    /// What systemd.exec(5) says of a line of an environment file, done by the letter.
+    fn reads_assignment(line: &str) -> (String, String) {
+        let (name, rest) = line.split_once('=').unwrap();
+        let inner = rest.strip_prefix('"').unwrap().strip_suffix("\"\n").unwrap();
+        let (mut out, mut rest) = (String::new(), inner.chars());
+        while let Some(c) = rest.next() {
+            match c {
+                '"' => panic!("the value ends early"),
+                '\\' => match rest.next().unwrap() {
+                    c @ ('"' | '\\' | '`' | '$') => out.push(c),
+                    '\n' => {}
+                    c => out.extend(['\\', c]),
+                },
+                c => out.push(c),
+            }
+        }
+        (name.to_owned(), out)
+    }
+
+    proptest! {
+        #[test]
+        fn words_come_back(text in "([%$\"'\\\\\n\t; #=a-z\u{1}-\u{1f}\u{7f}]|\\PC){0,40}") {
+            let written = word(&text);
+            prop_assert!(!written.contains('\n'));
+            prop_assert_eq!(reads(&written), text);
+        }
+
+        #[test]
+        fn values_come_back(text in "([%$\"'\\\\\n\t; #=`a-z\u{1}-\u{1f}\u{7f}]|\\PC){0,40}") {
+            prop_assert_eq!(reads_assignment(&assignment("A_1", &text).unwrap()), ("A_1".to_owned(), text));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_refused() {
+        for name in ["", "1A", "a.b", "a-b", "ä", "A B"] {
+            assert!(assignment(name, "x").is_err(), "{name}");
+        }
+        for bad in ["/a\"b", "/a'b", "/a\\b", "/a\nb"] {
+            assert!(program(bad).is_err(), "{bad}");
+        }
+        assert!(path("/a ").is_err() && path("/a\\").is_err() && path("/a\nb").is_err());
+        assert_eq!(program("/a $b 5%").unwrap(), "\"/a $b 5%%\"");
+        assert_eq!(pattern("/a [b]*?\\c").unwrap(), "/a \\[b\\]\\*\\?\\\\c");
+    }
+}
