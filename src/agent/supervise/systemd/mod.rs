@@ -2,9 +2,8 @@
 //!
 //! # Invariants
 //!
-//! * No secret is in the unit, which everybody may read: the environment is in a file of its own, 0600, that
-//!   systemd reads. Commands may hold secrets only if the recipe puts them there; then the unit is 0600 as well,
-//!   and systemd shows them to nobody but root.
+//! * The environment is in a file of its own, 0600, which systemd reads and shows to nobody. The unit is 0600 as
+//!   well; but words of a command can be seen by all, as those of every process.
 //! * The unit is there, and enabled, exactly as long as the service shall run; it names the release that
 //!   `current` led to when it was started.
 
