@@ -214,6 +214,67 @@ fn systemd_finds_nothing_wrong_with_units() {
     }
 }
 
+/// An agent that is not root has its user's own manager, if that outlives the user's log-in.
+#[test]
+fn a_plain_users_own_manager() {
+    const USER: &str = r#"
+        set -e
+        mkdir -p /run/lab/home /run/user/4242
+        { cat /etc/passwd; echo 'hauler:x:4242:4242::/run/lab/home:/bin/sh'; } > /run/passwd
+        mount --bind /run/passwd /etc/passwd
+        mkdir -p /var/lib/systemd
+        mount -t tmpfs tmpfs /var/lib/systemd
+        for dir in home n1; do mkdir -p /run/lab/$dir; chown -R 4242:4242 /run/lab/$dir; done
+        chown 4242:4242 /run/user/4242
+        chmod 700 /run/user/4242
+        chmod 755 /run/lab
+        mkdir -p /run/lab/home/.config/systemd/user
+        printf '[Unit]\nDescription=all\nDefaultDependencies=no\n' > /run/lab/home/.config/systemd/user/default.target
+        for unit in basic shutdown network-online local-fs remote-fs time-sync; do
+            cp /run/lab/home/.config/systemd/user/default.target /run/lab/home/.config/systemd/user/$unit.target
+        done
+        chown -R 4242:4242 /run/lab/home
+        printf '[Service]\nType=notify\nUser=hauler\nDelegate=yes\nEnvironment=XDG_RUNTIME_DIR=/run/user/4242 SYSTEMD_UNIT_PATH=/run/lab/home/.config/systemd/user HOME=/run/lab/home\nExecStart=/lib/systemd/systemd --user\n' > /run/lab/units/user@4242.service
+        systemctl daemon-reload
+        systemctl start user@4242.service
+    "#;
+    let Some((machine, mut lab)) = lab(1, "") else { return };
+    lab.build("1", Mode::Good);
+    let said = machine.run(&["sh", "-c", USER]);
+    if !said.is_empty() {
+        eprintln!("SKIPPED: systemd of a user's own: {said}");
+        return;
+    }
+    let give =
+        "cd /run/lab && chown 4242 . && chown -R 4242 install recipes conf out windlass.* cluster.toml";
+    assert_eq!(machine.run(&["sh", "-c", give]), "");
+    for word in [
+        "setpriv",
+        "--reuid=4242",
+        "--regid=4242",
+        "--clear-groups",
+        "env",
+        "-u",
+        "XDG_RUNTIME_DIR",
+        "HOME=/run/lab/home",
+    ] {
+        lab.through.push(word.to_owned());
+    }
+    let said = lab.expect(1, &["promote"]);
+    assert!(said.contains("lingering is off") && said.contains("loginctl enable-linger hauler"), "{said}");
+    machine.run(&["sh", "-c", "mkdir -p /var/lib/systemd/linger && touch /var/lib/systemd/linger/hauler"]);
+    lab.expect(0, &["promote"]);
+    assert_eq!(lab.answers(), ["1"]);
+    lab.build("2", Mode::Good);
+    lab.expect(0, &["promote"]);
+    assert_eq!(lab.answers(), ["2"]);
+    lab.expect(0, &["rollback"]);
+    assert_eq!(lab.answers(), ["1"]);
+    assert!(lab.dir.join("home/.config/systemd/user/default.target.wants").is_dir());
+    lab.expect(0, &["service", "stop"]);
+    assert_eq!(lab.answers(), ["-"]);
+}
+
 #[test]
 fn the_guard_goes_back() {
     let Some((_machine, lab)) = set_up() else { return };

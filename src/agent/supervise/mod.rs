@@ -1,6 +1,6 @@
 //! What keeps a service's process: started, stopped, asked after.
 //!
-//! Which supervisor a role is under is written down in its folder ([`Kept`]) before anything is started there,
+//! Which supervisor a role is under is written down in its folder (`Kept`) before anything is started there,
 //! so that whoever comes next, a guard or a person by hand, asks the right one; where nothing is written it is
 //! the embedded one. A release says under which it wants to be started.
 //!
