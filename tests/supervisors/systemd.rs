@@ -217,7 +217,7 @@ fn systemd_finds_nothing_wrong_with_units() {
 /// An agent that is not root has its user's own manager, if that outlives the user's log-in.
 #[test]
 fn a_plain_users_own_manager() {
-    const USER: &str = r#"
+    const USER: &str = r"
         set -e
         mkdir -p /run/lab/home /run/user/4242
         { cat /etc/passwd; echo 'hauler:x:4242:4242::/run/lab/home:/bin/sh'; } > /run/passwd
@@ -237,7 +237,7 @@ fn a_plain_users_own_manager() {
         printf '[Service]\nType=notify\nUser=hauler\nDelegate=yes\nEnvironment=XDG_RUNTIME_DIR=/run/user/4242 SYSTEMD_UNIT_PATH=/run/lab/home/.config/systemd/user HOME=/run/lab/home\nExecStart=/lib/systemd/systemd --user\n' > /run/lab/units/user@4242.service
         systemctl daemon-reload
         systemctl start user@4242.service
-    "#;
+    ";
     let Some((machine, mut lab)) = lab(1, "") else { return };
     lab.build("1", Mode::Good);
     let said = machine.run(&["sh", "-c", USER]);
