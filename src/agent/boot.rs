@@ -20,6 +20,15 @@ pub(super) fn id() -> &'static str {
 
 /// Time since the machine started, sleep included.
 pub(super) fn now() -> Duration {
-    let now = rustix::time::clock_gettime(ClockId::Boottime);
+    clock(ClockId::Boottime)
+}
+
+/// Time since the machine started, sleep left out: what systemd counts by.
+pub(super) fn monotonic() -> Duration {
+    clock(ClockId::Monotonic)
+}
+
+fn clock(clock: ClockId) -> Duration {
+    let now = rustix::time::clock_gettime(clock);
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }

@@ -26,7 +26,7 @@ use super::record::{Entry, Errand, Setting};
 use super::rollback::RolledBack;
 use super::stage::{StageRequest, Staged};
 use super::status::NodeStatus;
-use super::supervise::{Process, Started, Stopped};
+use super::supervise::{Process, Reloaded, Started, Stopped};
 use crate::model::{Digest, Role, Span};
 
 /// One request, as it comes in.
@@ -165,6 +165,11 @@ pub enum Request {
         /// for its confirmation.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         start_within: Option<Span>,
+    },
+    /// Tells the service to read its conf again; answered by [`Reloaded`].
+    ServiceReload {
+        /// Which role.
+        role: Role,
     },
     /// Whether the service runs; answered by [`Process`].
     ServiceStatus {
@@ -316,6 +321,7 @@ pub enum Answer {
     Collected(Collected),
     Started(ServiceStarted),
     Stopped(Stopped),
+    Reloaded(Reloaded),
     Process(Process),
     Probed(Probed),
     History(History),
@@ -347,6 +353,7 @@ impl Request {
             | Self::Heal { role, .. }
             | Self::ServiceStart { role, .. }
             | Self::ServiceStop { role, .. }
+            | Self::ServiceReload { role }
             | Self::ServiceStatus { role }
             | Self::Probe { role, .. }
             | Self::Settings { role, .. }

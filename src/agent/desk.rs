@@ -13,7 +13,7 @@ use super::layout::{RoleDir, Root};
 use super::names::ReleaseName;
 use super::record::Record;
 use super::state::State;
-use super::supervise::{Pidfile, Process, Started, Supervisor, Unit};
+use super::supervise::{self, Process, Reloaded, Started, Unit};
 use crate::fs::{DirLock, LockKind, SwapError, read_symlink, symlink_remove, symlink_swap};
 use crate::model::Role;
 
@@ -100,13 +100,9 @@ impl Desk {
         Ok(Unit::read(&self.dir.release_service(release))?)
     }
 
-    fn supervisor(&self) -> &dyn Supervisor {
-        &Pidfile
-    }
-
     /// Whether the service runs.
     pub fn process(&self) -> Result<Process, AgentError> {
-        Ok(self.supervisor().status(&self.dir)?)
+        Ok(supervise::status(&self.dir)?)
     }
 
     /// Stops the service, if anything of it runs. With `start_within` a guard sees to it that it is not down for
@@ -125,16 +121,24 @@ impl Desk {
         if guarded {
             super::guard::ensure(&self.root, &self.dir)?;
         }
-        let stopped = self.supervisor().stop(&self.dir, unit.as_ref())?;
+        let stopped = supervise::stop(&self.dir, unit.as_ref())?;
         self.record(Record::ServiceStopped { killed: stopped.killed })?;
         Ok(stopped)
+    }
+
+    /// Tells the service to read its conf again; `None` if what is current runs nothing.
+    pub fn reload_service(&self) -> Result<Option<Reloaded>, AgentError> {
+        // The release that runs says how it is told, not the one that is current.
+        let release = self.process()?.release.or_else(|| self.state().current.clone());
+        let unit = release.and_then(|release| self.unit(&release).transpose()).transpose()?;
+        Ok(unit.map(|unit| supervise::reload(&self.dir, &unit)).transpose()?)
     }
 
     /// Starts the service of a release; `None` if it runs nothing.
     pub fn start_service(&mut self, release: &ReleaseName) -> Result<Option<Started>, AgentError> {
         let Some(unit) = self.unit(release)? else { return Ok(None) };
         self.record(Record::ServiceStart { release: release.clone() })?;
-        match self.supervisor().start(&self.dir, release, &unit) {
+        match supervise::start(&self.dir, release, &unit) {
             Ok(started) => Ok(Some(started)),
             Err(error) => {
                 self.record(Record::ServiceFailed { why: error.to_string() })?;

@@ -89,7 +89,8 @@ impl Draft<'_> {
             content.rendered.insert(path.clone(), text);
         }
         if let Some(service) = &self.record.service {
-            let unit = service::unit(service, &self.record.versions, &renderer, &at, &dir.log())?;
+            let versions = &self.record.versions;
+            let unit = service::unit(service, versions, &renderer, &at, &dir.log(), &context.supervisor)?;
             content.unit_bytes = serde_json::to_vec(&unit).map_err(std::io::Error::from).at("write", &at)?;
             content.unit_digest = Some(self.hide(&content.unit_bytes));
             content.unit = Some(unit);

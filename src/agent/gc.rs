@@ -74,7 +74,11 @@ pub(super) fn collect(root: &Root, request: GcRequest) -> Result<Collected, Agen
         let paths: Vec<Utf8PathBuf> =
             desk.state().releases.keys().map(|release| desk.dir().release(release)).collect();
         let in_use = users_of(&paths);
-        let in_use = |release: &ReleaseName| in_use.contains_key(&desk.dir().release(release));
+        // One that is about to be brought up again has no process, and still needs its release.
+        let kept = desk.process().ok().and_then(|process| process.release);
+        let in_use = |release: &ReleaseName| {
+            in_use.contains_key(&desk.dir().release(release)) || kept.as_ref() == Some(release)
+        };
         let garbage = garbage(desk.state(), request.keep, in_use);
         for (release, known) in desk.state().releases.clone() {
             if known.removed {

@@ -13,6 +13,9 @@
 //!     shared/<name>/                 persistent directories; shared/logs/<role>.log
 //!     journal.jsonl                  every change of state
 //!     pid                            the process that the pidfile supervisor started
+//!     supervised                     under which other supervisor the service is, and as what
+//!     run.json, environment          0600; what that supervisor starts the service with, secrets included
+//!     windlass                       this program, for a supervisor to start the service with
 //!     guard                          locked by the guard that waits for a confirmation
 //!   key                              0600; hides the digests of what holds secrets
 //!   lock                             held by a rollout; says by whom
@@ -38,6 +41,7 @@ pub struct Root {
 /// One role's folder.
 #[derive(Clone, Debug)]
 pub struct RoleDir {
+    root: Utf8PathBuf,
     path: Utf8PathBuf,
     role: Role,
 }
@@ -182,7 +186,8 @@ impl Root {
 
     /// One role's folder, whether it is there or not.
     pub fn role(&self, role: &Role) -> RoleDir {
-        RoleDir { path: self.roles_dir().join(role.as_str()), role: role.clone() }
+        let (root, path) = (self.path.clone(), self.roles_dir().join(role.as_str()));
+        RoleDir { root, path, role: role.clone() }
     }
 
     /// Every role that has a folder, in order.
@@ -278,6 +283,36 @@ impl RoleDir {
     /// Where the service's output goes.
     pub fn log(&self) -> Utf8PathBuf {
         self.shared().join("logs").join(format!("{}.log", self.role))
+    }
+
+    /// The root that it is in.
+    pub fn root(&self) -> &Utf8Path {
+        &self.root
+    }
+
+    /// Under which supervisor the service is, if that is not the embedded one.
+    pub fn supervised(&self) -> Utf8PathBuf {
+        self.path.join("supervised")
+    }
+
+    /// What supervisord starts the service with; secrets may be in it.
+    pub fn run_spec(&self) -> Utf8PathBuf {
+        self.path.join("run.json")
+    }
+
+    /// What systemd starts the service with; secrets may be in it.
+    pub fn environment(&self) -> Utf8PathBuf {
+        self.path.join("environment")
+    }
+
+    /// This program, where a supervisor finds it for as long as the role is there.
+    pub fn runner(&self) -> Utf8PathBuf {
+        self.path.join("windlass")
+    }
+
+    /// Why what a supervisor started did not become the service.
+    pub fn run_log(&self) -> Utf8PathBuf {
+        self.path.join("run.log")
     }
 
     /// The process that runs.

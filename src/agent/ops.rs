@@ -148,6 +148,9 @@ fn change_role(desk: &mut Desk, request: Request) -> Result<Answer, AgentError> 
             let started = desk.start_service(&release)?.ok_or(AgentError::NoService { role })?;
             Ok(Answer::Started(ServiceStarted { release, started }))
         }
+        Request::ServiceReload { role } => {
+            Ok(Answer::Reloaded(desk.reload_service()?.ok_or(AgentError::NoService { role })?))
+        }
         Request::ServiceStop { why, start_within, .. } => {
             let why = if why.is_empty() { "asked to".to_owned() } else { why };
             Ok(Answer::Stopped(desk.stop_service(&why, start_within.map(|span| span.0))?))
@@ -190,7 +193,7 @@ fn probe(root: &Root, role: Role, within: Option<Span>) -> Result<Probed, AgentE
         return Err(AgentError::Request("its recipe's [service.ready] is no command".to_owned()));
     };
     let within = within.map_or(std::time::Duration::from_secs(10), |span| span.0);
-    let exit = supervise::probe(&dir, &release, &unit, words, within)?;
+    let exit = supervise::probe(&release, &unit, words, within)?;
     Ok(Probed { ready: exit == Some(0), exit })
 }
 

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
 use crate::bundle::Record;
+use crate::model::Supervision;
 use crate::recipe::{Engine, TemplateError, to_template_value};
 
 /// What a node's templates see, besides what the bundle says itself.
@@ -34,6 +35,9 @@ pub struct Context {
     /// Every role's nodes.
     #[serde(default)]
     pub nodes: BTreeMap<String, Vec<NodeContext>>,
+    /// What keeps this node's services up; no template sees it.
+    #[serde(default, skip_serializing_if = "Supervision::is_pidfile")]
+    pub supervisor: Supervision,
 }
 
 /// A node, as templates see it.
@@ -162,6 +166,7 @@ mod tests {
             node: node("1"),
             cluster: ClusterContext { name: "prod".to_owned(), forming: true },
             nodes: BTreeMap::from([("zookeeper".to_owned(), vec![node("1"), node("2")])]),
+            supervisor: Supervision::default(),
         };
         let secrets = Arc::new(BTreeMap::from([("pw".to_owned(), "hunter2".to_owned())]));
         Renderer::new(&record, &context, &secrets, "/w/r/1-a".into(), "/w/shared".into())

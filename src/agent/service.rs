@@ -6,8 +6,8 @@ use camino::Utf8Path;
 
 use super::render::Renderer;
 use super::supervise::{UNIT_FORMAT, Unit};
-use crate::model::{Span, millis};
-use crate::recipe::{Api, Limit, OrTemplate, Probe, Ready, Service};
+use crate::model::{Span, Supervision, millis};
+use crate::recipe::{Api, Limit, OrTemplate, Probe, Ready, Reload, Service};
 
 /// Why a service's text cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,6 +93,7 @@ pub(super) fn unit(
     renderer: &Renderer,
     release: &Utf8Path,
     log: &Utf8Path,
+    supervisor: &Supervision,
 ) -> Result<Unit, ServiceError> {
     let values = Values(renderer);
     let words = |key: &str, words: &[String]| -> Result<Vec<String>, ServiceError> {
@@ -117,6 +118,7 @@ pub(super) fn unit(
     Ok(Unit {
         format: UNIT_FORMAT,
         kind: service.kind,
+        supervisor: supervisor.clone(),
         user: values.optional("user", service.user.as_ref())?,
         group: values.optional("group", service.group.as_ref())?,
         capabilities: words("capabilities", &service.capabilities)?,
@@ -130,5 +132,10 @@ pub(super) fn unit(
         ready: service.ready.as_ref().map(|ready| values.ready(ready)).transpose()?,
         api: service.api.as_ref().map(|api| values.api(api)).transpose()?,
         product: versions.get(service.kind.name()).cloned(),
+        reload: match &service.reload {
+            None => None,
+            Some(Reload::Signal(name)) => Some(Reload::Signal(values.text("reload.signal", name)?)),
+            Some(Reload::Command(command)) => Some(Reload::Command(words("reload.command", command)?)),
+        },
     })
 }

@@ -23,7 +23,7 @@ use super::recover::{self, STAGING};
 use super::release::{RELEASE_FORMAT, ReleaseRecord};
 use super::render::Context;
 use super::stage_error::StageError;
-use super::supervise::Unit;
+use super::supervise::{self, Unit};
 use crate::bundle::{Node, Record};
 use crate::fs::{IoError, IoResultExt as _, rename_directory, replace_with_mode, space, sync_file_system};
 use crate::model::{BundlePath, Digest, Role, Timestamp, Version};
@@ -96,6 +96,10 @@ pub(super) fn stage(desk: &mut Desk, request: &StageRequest) -> Result<Staged, A
     let content = stager.draft.content(desk.dir(), &release)?;
     let owner = draft::owner(content.unit.as_ref())?;
     stager.check_room(desk, &content)?;
+    if let Some(unit) = &content.unit {
+        // What cannot be started here is better known now than when the old one was stopped.
+        supervise::check(desk.dir(), &release, unit)?;
+    }
     prepare_shared(desk, record, owner)?;
     let staging = desk.dir().releases().join(format!("{STAGING}{release}"));
     std::fs::create_dir(&staging).at("create", &staging)?;

@@ -13,7 +13,7 @@ use super::lock::{self, Owner};
 use super::names::ReleaseName;
 use super::record::{Deadline, Errand, Setting};
 use super::state::{Phase, State};
-use super::supervise::{Pidfile, Process, ProcessState, Supervisor as _, Unit};
+use super::supervise::{self, Process, ProcessState, Unit};
 use crate::fs::{DirLock, LockKind};
 use crate::model::{Digest, Role, Version, millis};
 use crate::recipe::{Api, Ready, ServiceKind};
@@ -139,18 +139,18 @@ pub(super) fn status(root: Option<&Root>, role: Option<&Role>) -> Result<NodeSta
     while dirs.iter().filter(|dir| needs_hand(root, dir)).count() > 0 && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(5));
     }
-    let roles = dirs.iter().map(|dir| of_role(root, dir));
-    Ok(NodeStatus { lock: lock::owner(root)?, roles: roles.collect::<Result<_, _>>()? })
+    let roles = dirs.iter().map(|dir| of_role(root, dir)).collect();
+    Ok(NodeStatus { lock: lock::owner(root)?, roles })
 }
 
-fn of_role(root: &Root, dir: &RoleDir) -> Result<RoleStatus, AgentError> {
+fn of_role(root: &Root, dir: &RoleDir) -> RoleStatus {
     let state = match root.state_of(dir) {
         Ok(state) => state,
         // A node with one broken journal still tells about the rest.
-        Err(error) => return Ok(broken(dir, &AgentError::from(error))),
+        Err(error) => return broken(dir, &AgentError::from(error)),
     };
-    let process = Pidfile.status(dir)?;
-    Ok(describe(dir, &state, process, None))
+    let (process, problem) = process(dir);
+    describe(dir, &state, process, problem)
 }
 
 /// Whether a killed run left something, or an activation waits without a guard; if so, and if nobody is at the
@@ -171,9 +171,19 @@ fn needs_hand(root: &Root, dir: &RoleDir) -> bool {
     true
 }
 
+/// The process, or why nobody can tell: a supervisor may be down while everything else can be told.
+fn process(dir: &RoleDir) -> (Process, Option<String>) {
+    match supervise::status(dir) {
+        Ok(process) => (process, None),
+        Err(error) => {
+            let nothing = Process { state: ProcessState::Unknown, pid: None, release: None };
+            (nothing, Some(AgentError::from(error).full()))
+        }
+    }
+}
+
 fn broken(dir: &RoleDir, error: &AgentError) -> RoleStatus {
-    let nothing = Process { state: ProcessState::Unknown, pid: None, release: None };
-    describe(dir, &State::default(), Pidfile.status(dir).unwrap_or(nothing), Some(error.full()))
+    describe(dir, &State::default(), process(dir).0, Some(error.full()))
 }
 
 fn describe(dir: &RoleDir, state: &State, process: Process, problem: Option<String>) -> RoleStatus {

@@ -365,8 +365,10 @@ pub enum ServiceWhat {
     Start(ClusterArgs),
     /// Stop them
     Stop(ClusterArgs),
-    /// Stop and start them, all at once; `windlass restart` goes wave by wave
+    /// Stop and start them, all nodes at once; `windlass restart` goes wave by wave
     Restart(ClusterArgs),
+    /// Tell them to read their conf again, as [service] reload in their recipes says
+    Reload(ClusterArgs),
     /// Say whether they run
     Status(ClusterArgs),
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use super::context::Context;
 use super::error::{Failure, exit};
 use crate::agent::Claim;
-use crate::inventory::{self, Cluster, Node, Selected, SupervisorKind};
+use crate::inventory::{self, Cluster, Selected};
 use crate::model::{Cancel, Cancelled, Role};
 use crate::remote::{AgentBinary, RemoteError, Secrets};
 use crate::transport::{Ask, Connector, SshOptions};
@@ -59,22 +59,6 @@ impl ClusterArgs {
             errors.iter().flat_map(inventory::SelectionError::help).fold(failure, Failure::help)
         })
     }
-}
-
-/// Fails if a node's services would be started by something that is not written yet.
-pub(super) fn check_supervisors<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> Result<(), Failure> {
-    for node in nodes {
-        let word = match node.supervisor {
-            SupervisorKind::Pidfile => continue,
-            SupervisorKind::Systemd => "systemd",
-            SupervisorKind::Supervisord => "supervisord",
-        };
-        let message =
-            format!("node {} has the supervisor `{word}`, which windlass cannot drive yet", node.name);
-        return Err(Failure::new(exit::INVALID, "supervisor", message)
-            .help("`pidfile` is the one that it brings along: [supervisor] kind = \"pidfile\""));
-    }
-    Ok(())
 }
 
 /// What runs on nodes that name no program of their own: `$WINDLASS_AGENT`, or this program.

@@ -31,6 +31,8 @@ pub(super) mod exit {
     pub(in crate::cli) const NEEDS_PERSON: u8 = 4;
     /// Another rollout holds a node's lock.
     pub(in crate::cli) const LOCKED: u8 = 5;
+    /// What systemd started could not become the service; systemd's own code for that.
+    pub(in crate::cli) const NOT_RUN: u8 = 203;
     /// Interrupted.
     pub(in crate::cli) const INTERRUPTED: u8 = 130;
 }

@@ -163,7 +163,20 @@ enum Op {
     Guard { role: Role },
     /// Become a service
     #[command(hide = true)]
-    Exec,
+    Exec {
+        /// The file that says what to become [default: stdin]
+        #[arg(long)]
+        spec: Option<Utf8PathBuf>,
+        /// Only open this file for output, and become the command
+        #[arg(long, conflicts_with = "spec", requires = "command")]
+        log: Option<Utf8PathBuf>,
+        /// The command
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
+    /// Keep a service up
+    #[command(hide = true)]
+    Keep,
 }
 
 /// What to do with a service.
@@ -179,6 +192,11 @@ enum ServiceOp {
         /// Which role
         role: Role,
     },
+    /// Tell it to read its conf again, as its recipe's [service] reload says
+    Reload {
+        /// Which role
+        role: Role,
+    },
     /// Say whether it runs
     Status {
         /// Which role
@@ -189,7 +207,7 @@ enum ServiceOp {
 impl Node {
     /// Whether signals are its own business: a guard outlives hang-ups, a service is not ours.
     pub(super) fn is_detached(&self) -> bool {
-        matches!(self.op, Op::Guard { .. } | Op::Exec)
+        matches!(self.op, Op::Guard { .. } | Op::Exec { .. } | Op::Keep)
     }
 
     /// Whether HUP, INT and TERM shall end it at once, as nothing it does needs to be undone by itself.
@@ -202,9 +220,20 @@ impl Node {
 pub(super) fn run(context: &Context, args: &Node) -> Result<u8, Failure> {
     // Modes are those that this program says, whatever the login shell set.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    if let Op::Exec = args.op {
-        let error = agent::supervise::exec();
-        return Err(Failure::new(exit::FAILED, "service", error));
+    match &args.op {
+        Op::Exec { log: Some(log), command, .. } => {
+            let error = agent::supervise::exec_with_log(log, command);
+            return Err(Failure::new(exit::NOT_RUN, "service", error));
+        }
+        Op::Exec { spec, .. } => {
+            let error = agent::supervise::exec(spec.as_deref());
+            return Err(Failure::new(exit::FAILED, "service", error));
+        }
+        Op::Keep => {
+            agent::supervise::keep().map_err(AgentError::from)?;
+            return Ok(exit::DONE);
+        }
+        _ => {}
     }
     let root = root(args)?;
     match &args.op {
@@ -398,6 +427,7 @@ fn request(root: &Utf8Path, op: &Op) -> Result<Request, Failure> {
             why: "asked to, by hand".to_owned(),
             start_within: None,
         },
+        Op::Service(ServiceOp::Reload { role }) => Request::ServiceReload { role: role.clone() },
         Op::Service(ServiceOp::Status { role }) => Request::ServiceStatus { role: role.clone() },
         Op::Journal { role } => Request::Journal { role: role.clone() },
         Op::Preflight { role } => {
@@ -406,7 +436,7 @@ fn request(root: &Utf8Path, op: &Op) -> Result<Request, Failure> {
         }
         Op::Status { role } => Request::Status { role: role.clone() },
         // Dealt with before; where the node is harms nobody.
-        Op::Call | Op::Receive | Op::Lock { .. } | Op::Guard { .. } | Op::Exec => {
+        Op::Call | Op::Receive | Op::Lock { .. } | Op::Guard { .. } | Op::Exec { .. } | Op::Keep => {
             Request::Status { role: None }
         }
     })

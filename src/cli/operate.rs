@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::cluster::{ClusterArgs, Loaded, check_supervisors, claim};
+use super::cluster::{ClusterArgs, Loaded, claim};
 use super::context::Context;
 use super::error::{Failure, exit};
 use crate::agent::Preview;
@@ -116,8 +116,6 @@ pub(super) fn wanted(args: &ClusterArgs, loaded: &Loaded, wish: &Wish) -> Result
         Wish::Promote { .. } | Wish::Rollback { .. } | Wish::Restart | Wish::Resume { .. } => all,
         Wish::Saved(plan) => of_plan(plan),
     };
-    let nodes = wanted.iter().filter_map(|(name, _)| loaded.cluster.find(name.as_str()));
-    check_supervisors(nodes)?;
     Ok(wanted)
 }
 

@@ -1,12 +1,16 @@
 //! `windlass service`: processes of roles, on all nodes that are meant at once; no gates, no waves.
+//!
+//! Roles go in the order of `[rollout].order`, and are stopped in the opposite one.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
 use super::args::{Service, ServiceWhat};
-use super::cluster::{ClusterArgs, check_supervisors, claim, run as with_nodes};
+use super::cluster::{ClusterArgs, claim, run as with_nodes};
 use super::context::Context;
 use super::error::{Failure, exit};
-use crate::agent::supervise::{Process, Stopped};
+use crate::agent::supervise::{Process, Reloaded, Stopped};
 use crate::agent::{Request, ServiceStarted};
 use crate::inventory::Node;
 use crate::model::{NodeName, Role};
@@ -17,13 +21,53 @@ use crate::rollout::NodeError;
 /// One role on one node: its process after what was asked.
 type Told = (NodeName, Role, Result<Value, NodeError>);
 
-/// Starts, stops, restarts or looks.
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Start,
+    Stop,
+    Restart,
+    Reload,
+    Status,
+}
+
+/// One thing that is done to every role in turn.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// With the word of the command, for the journal.
+    Stop(&'static str),
+    Start,
+    Reload,
+    Look,
+}
+
+impl What {
+    fn steps(self) -> &'static [Step] {
+        match self {
+            Self::Start => &[Step::Start],
+            Self::Stop => &[Step::Stop("stop")],
+            Self::Restart => &[Step::Stop("restart"), Step::Start],
+            Self::Reload => &[Step::Reload],
+            Self::Status => &[Step::Look],
+        }
+    }
+}
+
+impl Step {
+    /// Whether what needs a role goes before it, not after.
+    fn goes_back(self) -> bool {
+        matches!(self, Self::Stop(_))
+    }
+}
+
+/// Starts, stops, restarts, reloads or looks.
 pub(super) fn run(context: &Context, args: &Service) -> Result<u8, Failure> {
     let (what, cluster) = match &args.what {
-        ServiceWhat::Start(cluster) => ("start", cluster),
-        ServiceWhat::Stop(cluster) => ("stop", cluster),
-        ServiceWhat::Restart(cluster) => ("restart", cluster),
-        ServiceWhat::Status(cluster) => ("status", cluster),
+        ServiceWhat::Start(cluster) => (What::Start, cluster),
+        ServiceWhat::Stop(cluster) => (What::Stop, cluster),
+        ServiceWhat::Restart(cluster) => (What::Restart, cluster),
+        ServiceWhat::Reload(cluster) => (What::Reload, cluster),
+        ServiceWhat::Status(cluster) => (What::Status, cluster),
     };
     let told = ask(context, cluster, what)?;
     let locked = told
@@ -38,45 +82,77 @@ pub(super) fn run(context: &Context, args: &Service) -> Result<u8, Failure> {
     })
 }
 
-fn ask(context: &Context, cluster: &ClusterArgs, what: &str) -> Result<Vec<Told>, Failure> {
+fn ask(context: &Context, cluster: &ClusterArgs, what: What) -> Result<Vec<Told>, Failure> {
     let loaded = cluster.load(context)?;
     let selected = cluster.select(&loaded.cluster)?;
     let nodes: Vec<&Node> = selected.iter().map(|one| one.node).collect();
-    check_supervisors(nodes.iter().copied())?;
+    let roles: BTreeSet<&Role> = selected.iter().flat_map(|one| one.roles.iter().copied()).collect();
+    let order = in_order(&loaded.cluster.rollout.order, &roles);
     with_nodes(&context.cancel, async {
         let fleet = Fleet::connect(&loaded.connector, &loaded.agent, nodes, &claim(None)).await;
-        let work = async |node: &NodeName, roles: &[&Role]| {
-            let mut told = Vec::new();
-            for role in roles {
-                let answer = match fleet.member(node) {
-                    Ok(member) => one(member, role, what).await,
-                    Err(error) => Err(fleet.unreachable.get(node).map_or(error, node_error)),
-                };
-                // A role without a service has nothing to be asked.
-                if !answer.as_ref().is_err_and(|error| error.line.kind == "no-service") {
-                    told.push((node.clone(), (*role).clone(), answer));
-                }
-            }
-            told
+        let mut told: BTreeMap<(&NodeName, &Role), Result<Value, NodeError>> = BTreeMap::new();
+        let on = |role: &Role| -> Vec<&NodeName> {
+            let has = selected.iter().filter(|one| one.roles.contains(&role));
+            has.map(|one| &one.node.name).collect()
         };
-        let asking = selected.iter().map(|one| work(&one.node.name, &one.roles));
-        futures_util::future::join_all(asking).await.into_iter().flatten().collect()
+        for step in what.steps() {
+            let forwards = order.iter().copied();
+            let roles: Vec<&Role> =
+                if step.goes_back() { forwards.rev().collect() } else { forwards.collect() };
+            // A role on all its nodes at once; what it needs was before it, what needs it comes after it.
+            for role in roles {
+                let nodes = on(role);
+                let earlier: Vec<_> = nodes.iter().map(|node| told.remove(&(*node, role))).collect();
+                let asking = nodes.iter().zip(earlier).map(async |(node, earlier)| match earlier {
+                    Some(Err(error)) => Err(error),
+                    earlier => match fleet.member(node) {
+                        Ok(member) => one(member, role, *step, earlier.and_then(Result::ok)).await,
+                        Err(error) => Err(fleet.unreachable.get(*node).map_or(error, node_error)),
+                    },
+                });
+                let answers: Vec<_> = futures_util::future::join_all(asking).await;
+                told.extend(nodes.iter().map(|node| (*node, role)).zip(answers));
+            }
+        }
+        // A role without a service has nothing to be asked.
+        let asked = |answer: &Result<Value, NodeError>| {
+            !answer.as_ref().is_err_and(|error| error.line.kind == "no-service")
+        };
+        told.into_iter()
+            .filter(|(_, answer)| asked(answer))
+            .map(|((node, role), answer)| (node.clone(), role.clone(), answer))
+            .collect()
     })
 }
 
-async fn one(member: &Member, role: &Role, what: &str) -> Result<Value, NodeError> {
+/// Roles as rollouts go about them: those that `[rollout].order` names, then the others by name.
+fn in_order<'a>(order: &[Role], roles: &BTreeSet<&'a Role>) -> Vec<&'a Role> {
+    let mut sorted: Vec<&Role> = roles.iter().copied().collect();
+    sorted.sort_by_key(|role| order.iter().position(|named| named == *role).unwrap_or(order.len()));
+    sorted
+}
+
+async fn one(member: &Member, role: &Role, step: Step, earlier: Option<Value>) -> Result<Value, NodeError> {
     let remote = &member.remote;
     let failed = |error: crate::remote::RemoteError| node_error(&error);
-    let (mut killed, mut stop_ms) = (None, None);
-    if matches!(what, "stop" | "restart") {
-        let why = format!("windlass service {what}");
-        let request = Request::ServiceStop { role: role.clone(), why, start_within: None };
-        let stopped: Stopped = remote.call(request).await.map_err(failed)?;
-        (killed, stop_ms) = (Some(stopped.killed), Some(stopped.duration_ms));
-    }
-    if matches!(what, "start" | "restart") {
-        let request = Request::ServiceStart { role: role.clone(), release: None };
-        let _: ServiceStarted = remote.call(request).await.map_err(failed)?;
+    let earlier = earlier.unwrap_or_default();
+    let (mut killed, mut stop_ms) = (earlier["killed"].clone(), earlier["stop_ms"].clone());
+    match step {
+        Step::Stop(why) => {
+            let why = format!("windlass service {why}");
+            let request = Request::ServiceStop { role: role.clone(), why, start_within: None };
+            let stopped: Stopped = remote.call(request).await.map_err(failed)?;
+            (killed, stop_ms) = (json!(stopped.killed), json!(stopped.duration_ms));
+        }
+        Step::Start => {
+            let request = Request::ServiceStart { role: role.clone(), release: None };
+            let _: ServiceStarted = remote.call(request).await.map_err(failed)?;
+        }
+        Step::Reload => {
+            let _: Reloaded =
+                remote.call(Request::ServiceReload { role: role.clone() }).await.map_err(failed)?;
+        }
+        Step::Look => {}
     }
     let process: Process =
         remote.call(Request::ServiceStatus { role: role.clone() }).await.map_err(failed)?;
@@ -118,4 +194,19 @@ fn human(told: &[Told]) -> String {
         }
     }
     table.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn named_roles_go_first_and_the_others_follow_by_name() {
+        let roles: Vec<Role> =
+            ["kibana", "app", "zookeeper", "kafka"].map(|name| name.parse().unwrap()).to_vec();
+        let order: Vec<Role> = ["zookeeper", "none", "kafka"].map(|name| name.parse().unwrap()).to_vec();
+        let sorted = in_order(&order, &roles.iter().collect());
+        let names: Vec<&str> = sorted.iter().map(|role| role.as_str()).collect();
+        assert_eq!(names, ["zookeeper", "kafka", "app", "kibana"]);
+    }
 }

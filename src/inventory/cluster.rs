@@ -11,7 +11,7 @@ use camino::Utf8PathBuf;
 use serde_json::{Map, Value};
 
 use super::rollout::Rollout;
-use crate::model::{NodeName, Role};
+use crate::model::{NodeName, Role, SupervisorKind};
 use crate::recipe::Place;
 
 /// Variables for templates.
@@ -53,6 +53,8 @@ pub struct Node {
     pub root: Utf8PathBuf,
     /// What keeps its processes up.
     pub supervisor: SupervisorKind,
+    /// The configuration of its supervisord; absolute, `None` is for the node to find.
+    pub supervisor_config: Option<Utf8PathBuf>,
     /// The program that becomes its agent, instead of the controller's own; [`super::load()`] makes it relative
     /// to where cluster.toml is.
     pub agent: Option<Utf8PathBuf>,
@@ -84,18 +86,6 @@ pub struct SshSettings {
     pub accept_new: Option<bool>,
     /// Jump hosts, `[user@]host[:port]`, with commas between.
     pub jump: Option<String>,
-}
-
-/// What keeps processes up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SupervisorKind {
-    /// Units of systemd.
-    Systemd,
-    /// Programs of supervisord.
-    Supervisord,
-    /// The embedded one.
-    #[default]
-    Pidfile,
 }
 
 /// Where one secret comes from.

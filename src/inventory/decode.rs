@@ -61,14 +61,18 @@ fn cluster(
     fields.string("lists");
     let name = fields.require("name", "\"<name of the cluster>\"").and_then(|node| name(node, problems));
     let supervisor = fields.table("supervisor").and_then(|table| {
-        let fields = Fields::new(table, "[supervisor]", &["kind"], problems);
+        let fields = Fields::new(table, "[supervisor]", &["kind", "config"], problems);
         fields.require("kind", "\"systemd\"")?;
-        decode_node::supervisor(&fields, "kind", problems)
+        let example = "/etc/supervisor/supervisord.conf";
+        let config = decode_node::absolute(&fields, "config", example, problems);
+        Some((decode_node::supervisor(&fields, "kind", problems)?, config))
     });
+    let (supervisor, supervisor_config) = supervisor.unwrap_or_default();
     let usual = Usual {
         ssh: fields.table("ssh").map(|table| decode_node::ssh(table, problems)).unwrap_or_default(),
         root: decode_node::root(&fields, problems).unwrap_or_else(|| "/opt/windlass".into()),
-        supervisor: supervisor.unwrap_or_default(),
+        supervisor,
+        supervisor_config,
         agent: decode_node::agent(&fields, problems),
     };
     let mut nodes =

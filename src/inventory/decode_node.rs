@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::cluster::{Node, Reach, SshSettings, SupervisorKind, Vars};
+use super::cluster::{Node, Reach, SshSettings, Vars};
 use super::decode_rollout::{choice, role};
-use crate::model::NodeName;
+use crate::model::{NodeName, SupervisorKind};
 use crate::recipe::{Fields, Place, Problems, Table, TreeNode};
 
 const SSH_KEYS: &[&str] = &["user", "port", "identity", "known_hosts", "accept_new", "jump"];
@@ -21,6 +21,7 @@ const NODE_KEYS: &[&str] = &[
     "identity",
     "root",
     "supervisor",
+    "supervisor_config",
     "agent",
 ];
 
@@ -29,6 +30,7 @@ pub(super) struct Usual {
     pub(super) ssh: SshSettings,
     pub(super) root: Utf8PathBuf,
     pub(super) supervisor: SupervisorKind,
+    pub(super) supervisor_config: Option<Utf8PathBuf>,
     pub(super) agent: Option<Utf8PathBuf>,
 }
 
@@ -97,6 +99,13 @@ fn node(name: NodeName, place: &Place, table: &Table, usual: &Usual, problems: &
         vars: fields.table("vars").map(|table| vars(table, problems)).unwrap_or_default(),
         root: root(&fields, problems).unwrap_or_else(|| usual.root.clone()),
         supervisor: supervisor(&fields, "supervisor", problems).unwrap_or(usual.supervisor),
+        supervisor_config: absolute(
+            &fields,
+            "supervisor_config",
+            "/etc/supervisor/supervisord.conf",
+            problems,
+        )
+        .or_else(|| usual.supervisor_config.clone()),
         agent: agent(&fields, problems).or_else(|| usual.agent.clone()),
         place: place.clone(),
         name,
@@ -130,27 +139,32 @@ fn refuse_twins(nodes: &[Node], problems: &Problems) {
     }
 }
 
-/// An absolute path on the node.
+/// windlass's folder on the node.
 pub(super) fn root(fields: &Fields<'_>, problems: &Problems) -> Option<Utf8PathBuf> {
-    let (text, node) = fields.string("root")?;
+    absolute(fields, "root", "/opt/windlass", problems)
+}
+
+/// An absolute path on the node.
+pub(super) fn absolute(
+    fields: &Fields<'_>,
+    key: &str,
+    example: &str,
+    problems: &Problems,
+) -> Option<Utf8PathBuf> {
+    let (text, node) = fields.string(key)?;
     let path = Utf8PathBuf::from(text);
     let is_plain = path.components().all(|part| !matches!(part.as_str(), ".." | "."));
     if path.is_absolute() && path.parent().is_some() && is_plain && !text.contains(char::is_control) {
         return Some(path);
     }
-    let problem = node.place.problem(format!("`root` must be an absolute path below `/`, not `{text}`"));
-    problems.add(problem.help("as in root = \"/opt/windlass\""));
+    let problem = node.place.problem(format!("`{key}` must be an absolute path below `/`, not `{text}`"));
+    problems.add(problem.help(format!("as in {key} = \"{example}\"")));
     None
 }
 
 /// A kind of supervisor.
 pub(super) fn supervisor(fields: &Fields<'_>, key: &str, problems: &Problems) -> Option<SupervisorKind> {
-    let words = [
-        ("systemd", SupervisorKind::Systemd),
-        ("supervisord", SupervisorKind::Supervisord),
-        ("pidfile", SupervisorKind::Pidfile),
-    ];
-    choice(fields, key, &words, problems)
+    choice(fields, key, &SupervisorKind::ALL, problems)
 }
 
 /// The path of a program for nodes.

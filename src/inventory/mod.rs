@@ -13,10 +13,10 @@ mod select;
 #[cfg(test)]
 mod tests;
 
-pub use cluster::{
-    Cluster, LintLevel, LintSetting, Node, Reach, Secret, SecretFrom, SshSettings, SupervisorKind, Vars,
-};
+pub use cluster::{Cluster, LintLevel, LintSetting, Node, Reach, Secret, SecretFrom, SshSettings, Vars};
 pub use decode::read_cluster;
 pub use load::{LoadError, load};
 pub use rollout::{By, MaxUnavailable, OnFailure, Rollout};
 pub use select::{Selected, SelectionError};
+
+pub use crate::model::SupervisorKind;

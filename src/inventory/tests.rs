@@ -90,6 +90,7 @@ accept_new = true
 transport = "local"
 root = "/tmp/one"
 supervisor = "supervisord"
+supervisor_config = "/etc/sv.conf"
 [nodes.two]
 user = "b"
 port = 2222
@@ -110,6 +111,7 @@ even-masters = "allow"
     let [one, two] = cluster.nodes.as_slice() else { panic!("{cluster:?}") };
     assert_eq!((&one.reach, one.address.as_str()), (&Reach::Local, "127.0.0.1"));
     assert_eq!((one.supervisor, two.supervisor), (SupervisorKind::Supervisord, SupervisorKind::Pidfile));
+    assert_eq!((&one.supervisor_config, &two.supervisor_config), (&Some("/etc/sv.conf".into()), &None));
     let expected = SshSettings {
         user: Some("b".to_owned()),
         port: Some(2222),

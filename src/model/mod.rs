@@ -9,6 +9,7 @@ mod path;
 mod role;
 mod size;
 mod span;
+mod supervisor;
 mod timestamp;
 
 pub use buffers::Buffers;
@@ -20,4 +21,5 @@ pub use path::{BundlePath, PathError};
 pub use role::{NameError, NodeName, Reference, ReferenceError, Role, Version};
 pub use size::{ByteSize, SizeError};
 pub use span::{DurationError, Span, millis};
+pub use supervisor::{Supervision, SupervisorKind};
 pub use timestamp::Timestamp;

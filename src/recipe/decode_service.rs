@@ -6,13 +6,13 @@ use std::str::FromStr;
 
 use super::decode::Decoder;
 use super::reader::Fields;
-use super::service::{Api, Limit, OrTemplate, Probe, Ready, Service, ServiceKind, Stop};
+use super::service::{Api, Limit, OrTemplate, Probe, Ready, Reload, Service, ServiceKind, Stop};
 use super::template::is_template;
 use super::tree::{Node, Table, Value};
 use crate::model::Span;
 
 const SERVICE_KEYS: &[&str] =
-    &["kind", "user", "group", "capabilities", "start", "env", "stop", "limits", "ready", "api"];
+    &["kind", "user", "group", "capabilities", "start", "env", "stop", "limits", "ready", "reload", "api"];
 const SIGNALS: &[&str] = &["TERM", "INT", "QUIT", "HUP", "KILL", "USR1", "USR2", "WINCH"];
 const LIMITS: &[&str] = &[
     "as",
@@ -90,6 +90,7 @@ impl Decoder<'_> {
             limits: self.limits(&fields),
             ready: fields.table("ready").and_then(|table| self.ready(table)),
             api: fields.table("api").and_then(|table| self.api(table)),
+            reload: fields.table("reload").and_then(|table| self.reload(table)),
             kind: kind?,
             start: start?,
         };
@@ -176,20 +177,38 @@ impl Decoder<'_> {
         };
         let Some(table) = fields.table("stop") else { return stop };
         let fields = Fields::new(table, "[service] stop", &["signal", "timeout"], self.problems);
-        if let Some(node) = fields.node("signal")
-            && let Some(text) = self.keep("signal", node)
-        {
-            let name = text.strip_prefix("SIG").unwrap_or(&text);
-            if !is_template(&text) && !SIGNALS.contains(&name) {
-                let problem = node.place.problem(format!("there is no signal `{text}` to stop with"));
-                self.problems.add(problem.names(name, "signals", SIGNALS.iter().copied()));
-            }
-            name.clone_into(&mut stop.signal);
+        if let Some(signal) = fields.node("signal").and_then(|node| self.signal(node, "to stop with")) {
+            stop.signal = signal;
         }
         if let Some(timeout) = fields.node("timeout").and_then(|node| self.parsed("timeout", node)) {
             stop.timeout = timeout;
         }
         stop
+    }
+
+    fn signal(&self, node: &Node, what_for: &str) -> Option<String> {
+        let text = self.keep("signal", node)?;
+        let name = text.strip_prefix("SIG").unwrap_or(&text);
+        if !is_template(&text) && !SIGNALS.contains(&name) {
+            let problem = node.place.problem(format!("there is no signal `{text}` {what_for}"));
+            self.problems.add(problem.names(name, "signals", SIGNALS.iter().copied()));
+        }
+        Some(name.to_owned())
+    }
+
+    fn reload(&self, table: &Table) -> Option<Reload> {
+        let fields = Fields::new(table, "[service] reload", &["signal", "command"], self.problems);
+        match (fields.node("signal"), fields.node("command")) {
+            (Some(node), None) => self.signal(node, "to reload with").map(Reload::Signal),
+            (None, Some(_)) => self.command_words(&fields).map(Reload::Command),
+            (_, both) => {
+                let what =
+                    if both.is_some() { "both signal and command" } else { "neither signal nor command" };
+                let problem = fields.place().problem(format!("[service] reload has {what}"));
+                self.problems.add(problem.help("as in reload = { signal = \"HUP\" }"));
+                None
+            }
+        }
     }
 
     fn limits(&self, fields: &Fields<'_>) -> BTreeMap<String, OrTemplate<Limit>> {
@@ -318,12 +337,16 @@ impl Decoder<'_> {
     }
 
     fn command(&self, fields: &Fields<'_>) -> Option<Probe> {
+        self.command_words(fields).map(Probe::Command)
+    }
+
+    fn command_words(&self, fields: &Fields<'_>) -> Option<Vec<String>> {
         let words = self.words(fields, "command");
         if let Some(node) = fields.node("command")
             && matches!(&node.value, Value::Array(items) if items.is_empty())
         {
             self.problems.add(node.place.problem("`command` names no program"));
         }
-        (!words.is_empty()).then_some(Probe::Command(words))
+        (!words.is_empty()).then_some(words)
     }
 }

@@ -34,7 +34,7 @@ pub use names::{TemplateNames, check_template};
 pub use place::{Place, Source};
 pub use project::read_project;
 pub(crate) use reader::{Fields, Problems, check_schema};
-pub use service::{Api, Limit, OrTemplate, Probe, Ready, Service, ServiceKind, Stop};
+pub use service::{Api, Limit, OrTemplate, Probe, Ready, Reload, Service, ServiceKind, Stop};
 pub use set::{SetError, set_version};
 pub use spec::{Conf, Defaults, Format, Persist, Project, Scratch, Spec, Strip, Unpack};
 pub use template::{Engine, TemplateError, to_template_value};

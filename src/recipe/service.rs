@@ -43,6 +43,9 @@ pub struct Service {
     /// Where its adapter asks it; adapters know their service's usual place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api: Option<Api>,
+    /// How it is told to read its conf again; `None` where it cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<Reload>,
 }
 
 /// Where and how an adapter asks a service. It names secrets and never holds one.
@@ -129,6 +132,16 @@ pub struct Stop {
     pub signal: String,
     /// How long it may take.
     pub timeout: OrTemplate<Span>,
+}
+
+/// How a service is told to read its conf again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reload {
+    /// A signal without `SIG`, or a template, to its main process: `HUP`.
+    Signal(String),
+    /// A command that must exit with 0; the program is relative to the release.
+    Command(Vec<String>),
 }
 
 /// A resource limit.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::agent::{ClusterContext, Context, NodeContext, NodeStatus};
 use crate::inventory::{Cluster, Node};
-use crate::model::Role;
+use crate::model::{Role, Supervision};
 
 /// What templates see on `node`; `forming` says that no node has run the role yet.
 pub fn context(cluster: &Cluster, node: &Node, forming: bool) -> Context {
@@ -17,7 +17,8 @@ pub fn context(cluster: &Cluster, node: &Node, forming: bool) -> Context {
         }
     }
     let cluster = ClusterContext { name: cluster.name.clone(), forming };
-    Context { vars, node: seen(node), cluster, nodes }
+    let supervisor = Supervision { kind: node.supervisor, config: node.supervisor_config.clone() };
+    Context { vars, node: seen(node), cluster, nodes, supervisor }
 }
 
 /// A node, as templates see it.

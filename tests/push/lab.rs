@@ -75,6 +75,7 @@ impl Lab {
             vars: serde_json::Map::new(),
             root: self.path(name),
             supervisor: SupervisorKind::Pidfile,
+            supervisor_config: None,
             agent: None,
             place: Place::start_of(&Source::new("cluster.toml", "")),
         }

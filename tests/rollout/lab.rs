@@ -74,6 +74,8 @@ pub(crate) struct Lab {
     versions: std::cell::RefCell<BTreeMap<String, String>>,
     /// Lines of each node's table in cluster.toml.
     nodes: BTreeMap<String, String>,
+    /// What commands are run through: a program and its first arguments; nothing as a rule.
+    pub(crate) through: Vec<String>,
 }
 
 impl Lab {
@@ -118,6 +120,7 @@ impl Lab {
             roles: roles.iter().map(|role| (*role).to_owned()).collect(),
             versions: std::cell::RefCell::default(),
             nodes,
+            through: Vec::new(),
         };
         lab.cluster(rollout, "");
         lab
@@ -198,8 +201,17 @@ impl Lab {
         assert!(out.status.success(), "{}", text(&out));
     }
 
+    /// The program, run through whatever it has to be.
+    pub(crate) fn windlass(&self) -> Command {
+        let own = env!("CARGO_BIN_EXE_windlass");
+        let Some((program, first)) = self.through.split_first() else { return Command::new(own) };
+        let mut command = Command::new(program);
+        command.args(first).arg(own);
+        command
+    }
+
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_windlass"));
+        let mut command = self.windlass();
         command.args(args).arg("-C").arg(&self.dir).env("LAB_PW", SECRET);
         for name in ["WINDLASS_BUILD", "WINDLASS_CLUSTER", "WINDLASS_AGENT", "WINDLASS_ROOT"] {
             command.env_remove(name);
@@ -287,7 +299,7 @@ impl Drop for Lab {
         // Whatever a test left running, by the pids that the nodes know.
         for node in self.nodes.keys() {
             for role in &self.roles {
-                let mut stop = Command::new(env!("CARGO_BIN_EXE_windlass"));
+                let mut stop = self.windlass();
                 stop.args(["node", "service", "stop", role, "--root"]).arg(self.dir.join(node));
                 let _ = stop.output();
             }

@@ -1,8 +1,9 @@
 //! What a service's process does before it becomes the service: `windlass node exec`.
 //!
-//! The agent starts its own binary, which makes a session, writes down its pid, sets limits, capabilities,
-//! groups and user, opens the log, and executes the service's program. So nothing has to be done between
-//! fork and exec, where hardly anything may be, and the pid is on record before the service exists.
+//! The agent, its keeper or supervisord starts windlass's own binary, which makes a session, writes down its pid,
+//! sets limits, capabilities, groups and user, opens the log, and executes the service's program. So nothing has
+//! to be done between fork and exec, where hardly anything may be, and the pid is on record before the service
+//! exists. systemd does all that itself but for the log, which it would open as root ([`with_log`]).
 //!
 //! # Invariants
 //!
@@ -11,28 +12,34 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
+use super::pidfile::{self, Running};
 use super::process;
 use crate::agent::boot;
 use crate::agent::names::ReleaseName;
-use crate::fs::{FileLock, IoError, IoResultExt as _};
+use crate::fs::{FileLock, IoError};
 use crate::recipe::Limit;
+
+/// Where one that a supervisor starts says why it did not become the service.
+pub(super) const RUN_LOG: &str = "run.log";
 
 /// What to execute, and how.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Spec {
     /// Where the pid is written; `None` if nobody asks after it.
     pub pid_file: Option<Utf8PathBuf>,
+    /// Whose keeper starts it: if the pid file says another one, or that it shall not run, it does not.
+    #[serde(default)]
+    pub generation: u64,
     pub release: ReleaseName,
     /// uid, gid, groups; `None` stays who it is.
     pub account: Option<(u32, u32, Vec<u32>)>,
@@ -44,37 +51,6 @@ pub(super) struct Spec {
     pub log: Utf8PathBuf,
 }
 
-/// What the pid file says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Running {
-    pub pid: u32,
-    /// With the pid and the boot, it names one process for good.
-    pub start: u64,
-    pub boot: String,
-    pub release: ReleaseName,
-}
-
-impl Running {
-    /// Reads a pid file; an empty or torn one says nothing.
-    pub(super) fn read(mut file: &File) -> Option<Self> {
-        let mut bytes = Vec::new();
-        file.rewind().ok()?;
-        file.take(4096).read_to_end(&mut bytes).ok()?;
-        serde_json::from_slice(&bytes).ok()
-    }
-
-    /// Whether that very process still lives.
-    pub(super) fn lives(&self) -> bool {
-        self.boot == boot::id()
-            && process::stat(self.pid).is_some_and(|stat| stat.start == self.start && !stat.zombie)
-    }
-
-    /// Whether that very process or one of its group still lives.
-    pub(super) fn group_lives(&self) -> bool {
-        self.boot == boot::id() && !process::members(self.pid).is_empty()
-    }
-}
-
 /// Why a process did not become the service.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -82,6 +58,9 @@ pub enum ExecError {
     /// It runs already.
     #[error("process {0} runs it already")]
     Runs(u32),
+    /// It was stopped, or started by somebody else, meanwhile.
+    #[error("it was stopped meanwhile")]
+    Unwanted,
     /// The system refused something.
     #[error("could not {what}: {source}")]
     Refused {
@@ -108,11 +87,19 @@ impl<T, E: Into<std::io::Error>> OrRefused<T> for Result<T, E> {
     }
 }
 
-/// Reads a request from stdin and becomes the service; returns only if that failed, having said so on stdout.
-pub fn run() -> ExecError {
-    // Kept over the exec's change of stdout, so that its failure can be told; closed by its success.
-    let answer = rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3);
-    let error = match become_service() {
+/// Becomes the service that stdin or `spec` describes; returns only if that failed, having said so on stdout, or in
+/// `run.log` beside the spec.
+pub fn run(spec: Option<&Utf8Path>) -> ExecError {
+    // Kept over the exec's change of stdout and of user, so that its failure can be told; closed by its success.
+    let answer = match spec {
+        None => rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3),
+        Some(path) => {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let path = path.with_file_name(RUN_LOG);
+            rustix::fs::open(path.as_std_path(), flags, Mode::from_raw_mode(0o600))
+        }
+    };
+    let error = match read(spec).and_then(|spec| become_service(&spec)) {
         Ok(never) => match never {},
         Err(error) => error,
     };
@@ -123,56 +110,87 @@ pub fn run() -> ExecError {
     error
 }
 
-fn become_service() -> Result<std::convert::Infallible, ExecError> {
+/// Becomes `command` with its output in `log`, as whoever it is already; returns only if that failed.
+pub fn with_log(log: &Utf8Path, command: &[String]) -> ExecError {
+    let words = || -> Result<std::convert::Infallible, ExecError> {
+        let log = open_log(log)?;
+        let told = log.try_clone();
+        let error = execute(Command::new(program(command)).args(command.iter().skip(1)), log, command);
+        if let (Err(error), Ok(mut told)) = (&error, told) {
+            // Whoever looks for the service's last words finds why there were none.
+            let _ = writeln!(told, "windlass: {error}");
+        }
+        error
+    };
+    match words() {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+fn read(spec: Option<&Utf8Path>) -> Result<Spec, ExecError> {
     let mut request = Vec::new();
-    std::io::stdin().read_to_end(&mut request).or_refused(|| "read the request".to_owned())?;
-    let spec: Spec = serde_json::from_slice(&request)?;
-    // It fails for one who leads a group already, which a child of the agent does not.
-    rustix::process::setsid().or_refused(|| "start a session".to_owned())?;
-    let recorded = spec.pid_file.as_ref().map(|path| record_pid(path, &spec.release)).transpose()?;
+    match spec {
+        Some(path) => {
+            request = std::fs::read(path).or_refused(|| format!("read {path}"))?;
+        }
+        None => {
+            std::io::stdin().read_to_end(&mut request).or_refused(|| "read the request".to_owned())?;
+        }
+    }
+    Ok(serde_json::from_slice(&request)?)
+}
+
+fn become_service(spec: &Spec) -> Result<std::convert::Infallible, ExecError> {
+    // It fails for one who leads a group already: a child of the agent does not, one of a supervisor may.
+    if let Err(errno) = rustix::process::setsid()
+        && rustix::process::getpgrp() != rustix::process::getpid()
+    {
+        return Err(errno).or_refused(|| "start a session".to_owned());
+    }
+    let recorded = spec.pid_file.as_ref().map(|path| record_pid(path, spec)).transpose()?;
     for (name, limit) in &spec.limits {
         set_limit(name, *limit)?;
     }
-    become_user(&spec)?;
-    let log = open_log(&spec)?;
+    become_user(spec)?;
+    let log = open_log(&spec.log)?;
     std::env::set_current_dir(&spec.cwd).or_refused(|| format!("enter {}", spec.cwd))?;
-    let errors = log.try_clone().or_refused(|| format!("open {}", spec.log))?;
-    let program = spec.command.first().map_or("", String::as_str);
-    let error = Command::new(program)
-        .args(spec.command.iter().skip(1))
-        .env_clear()
-        .envs(&spec.env)
-        .stdin(Stdio::null())
-        .stdout(log)
-        .stderr(errors)
-        .exec();
+    let mut command = Command::new(program(&spec.command));
+    command.args(spec.command.iter().skip(1)).env_clear().envs(&spec.env);
+    let failed = execute(&mut command, log, &spec.command);
     drop(recorded);
-    Err(ExecError::Refused { what: format!("run {program}"), source: error })
+    failed
+}
+
+fn program(command: &[String]) -> &str {
+    command.first().map_or("", String::as_str)
+}
+
+fn execute(
+    command: &mut Command,
+    log: File,
+    words: &[String],
+) -> Result<std::convert::Infallible, ExecError> {
+    let errors = log.try_clone().or_refused(|| "use the log twice".to_owned())?;
+    let source = command.stdin(Stdio::null()).stdout(log).stderr(errors).exec();
+    Err(ExecError::Refused { what: format!("run {}", program(words)), source })
 }
 
 /// Writes this process down as the one that runs; the lock goes with the exec.
-fn record_pid(path: &Utf8PathBuf, release: &ReleaseName) -> Result<FileLock, ExecError> {
-    let until = Instant::now() + Duration::from_secs(10);
-    let lock = loop {
-        match FileLock::attempt(path)? {
-            Some(lock) => break lock,
-            None if Instant::now() > until => {
-                let source = std::io::Error::from(std::io::ErrorKind::WouldBlock);
-                return Err(ExecError::Refused { what: format!("lock {path}"), source });
-            }
-            None => std::thread::sleep(Duration::from_millis(5)),
-        }
-    };
-    if let Some(other) = Running::read(lock.file()).filter(Running::lives) {
-        return Err(ExecError::Runs(other.pid));
+fn record_pid(path: &Utf8Path, spec: &Spec) -> Result<FileLock, ExecError> {
+    let lock = pidfile::lock(path)?;
+    let Some(mut running) = Running::read(lock.file()) else { return Err(ExecError::Unwanted) };
+    if running.lives() {
+        return Err(ExecError::Runs(running.pid));
     }
-    let pid = std::process::id();
-    let start = process::stat(pid).map_or(0, |stat| stat.start);
-    let running = Running { pid, start, boot: boot::id().to_owned(), release: release.clone() };
-    let bytes = serde_json::to_vec(&running)?;
-    let mut file = lock.file();
-    // No sync: after a reboot the process is gone, whatever the file says.
-    file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&bytes)).at("write", path)?;
+    if running.keep.generation != spec.generation || !running.keep.wanted {
+        return Err(ExecError::Unwanted);
+    }
+    running.pid = std::process::id();
+    running.start = process::stat(running.pid).map_or(0, |stat| stat.start);
+    boot::id().clone_into(&mut running.boot);
+    running.keep.since_ms = crate::model::millis(boot::now());
+    running.write(&lock, path)?;
     Ok(lock)
 }
 
@@ -246,9 +264,9 @@ fn become_user(spec: &Spec) -> Result<(), ExecError> {
     Ok(())
 }
 
-fn open_log(spec: &Spec) -> Result<File, ExecError> {
+fn open_log(path: &Utf8Path) -> Result<File, ExecError> {
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(0o640);
-    let opened = rustix::fs::open(spec.log.as_std_path(), flags, mode);
-    Ok(File::from(opened.or_refused(|| format!("open {}", spec.log))?))
+    let opened = rustix::fs::open(path.as_std_path(), flags, mode);
+    Ok(File::from(opened.or_refused(|| format!("open {path}"))?))
 }

@@ -1,148 +1,218 @@
-//! The supervisor for plain hosts: a process, a file with its pid, signals.
+//! The supervisor for plain hosts: a process, a file with its pid, signals, and a keeper that brings it up again.
 //!
 //! # Invariants
 //!
 //! * A pid counts only with its start time and boot: a number that was given out again is another process.
 //! * A service is a session of its own, so that its whole group can be stopped, and survives the agent.
-//! * It is started from the release's own path, never through `current`.
+//! * The file says whether the service shall run, and whose keeper may start it: it is changed under its own
+//!   lock, by whoever starts or stops and by the service's process before it becomes the service. So a service
+//!   that is stopped is not brought up again, however its keeper and the stop meet.
 
-use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use camino::Utf8Path;
 use rustix::process::{Pid, Signal};
+use serde::{Deserialize, Serialize};
 
-use super::exec::{Running, Spec};
-use super::{Process, ProcessState, Started, Stopped, SuperviseError, Supervisor, Unit};
-use crate::agent::accounts;
+use super::exec::Spec;
+use super::group::{AFTER_KILL, Leader, signal};
+use super::keeper::{self, Keep};
+use super::kept::stopping;
+use super::spec::spec;
+use super::{Process, ProcessState, QUICK, Started, Stopped, SuperviseError, Supervisor, Unit};
+use crate::agent::boot;
 use crate::agent::layout::RoleDir;
 use crate::agent::names::ReleaseName;
 use crate::fs::{FileLock, IoError, IoResultExt as _};
 use crate::model::millis;
 
-/// How long KILL may take.
-const AFTER_KILL: Duration = Duration::from_secs(10);
-
-/// What a service finds its programs with, unless its recipe says otherwise.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
 /// The embedded supervisor.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Pidfile;
+pub(super) struct Pidfile;
+
+/// What the pid file says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Running {
+    /// 0 until there is a process.
+    pub pid: u32,
+    /// With the pid and the boot, it names one process for good.
+    pub start: u64,
+    pub boot: String,
+    pub release: ReleaseName,
+    /// Who brings it up again; nobody, in files of before there were keepers.
+    #[serde(default)]
+    pub keep: Keep,
+}
+
+impl Running {
+    /// Reads a pid file; an empty or torn one says nothing.
+    pub(super) fn read(mut file: &File) -> Option<Self> {
+        let mut bytes = Vec::new();
+        file.rewind().ok()?;
+        file.take(4096).read_to_end(&mut bytes).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Writes it into the locked file.
+    pub(super) fn write(&self, lock: &FileLock, path: &Utf8Path) -> Result<(), IoError> {
+        let bytes = serde_json::to_vec(self).map_err(std::io::Error::from).at("write", path)?;
+        let mut file = lock.file();
+        // No sync: after a reboot the process is gone, whatever the file says.
+        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&bytes)).at("write", path)
+    }
+
+    /// The process, if it can be one of this boot.
+    fn leader(&self) -> Option<Leader> {
+        (self.pid != 0 && self.boot == boot::id()).then_some(Leader { pid: self.pid, start: self.start })
+    }
+
+    /// Whether that very process still lives.
+    pub(super) fn lives(&self) -> bool {
+        self.leader().is_some_and(Leader::lives)
+    }
+
+    /// Whether it is up again after it had ended by itself, for so short that it may end again.
+    fn is_in_doubt(&self) -> bool {
+        let up = millis(boot::now()).saturating_sub(self.keep.since_ms);
+        self.keep.ends > 0 && u128::from(up) < QUICK.as_millis()
+    }
+}
+
+/// Locks a pid file; whoever else has it has it for moments.
+pub(super) fn lock(path: &Utf8Path) -> Result<FileLock, IoError> {
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        match FileLock::attempt(path)? {
+            Some(lock) => return Ok(lock),
+            None if Instant::now() > until => {
+                return Err(std::io::Error::from(std::io::ErrorKind::WouldBlock)).at("lock", path);
+            }
+            None => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
+}
 
 impl Supervisor for Pidfile {
     fn start(&self, dir: &RoleDir, release: &ReleaseName, unit: &Unit) -> Result<Started, SuperviseError> {
-        if let Some(running) = running(dir).filter(Running::lives) {
-            if running.release == *release {
-                return Ok(Started { pid: running.pid, already: true });
-            }
-            return Err(SuperviseError::Runs { release: running.release.to_string(), pid: running.pid });
+        let path = dir.pid();
+        let mut spec = spec(release, unit, rustix::process::geteuid().as_raw())?;
+        (spec.pid_file, spec.generation) = (Some(path.clone()), keeper::generation());
+        let before = lock(&path)?;
+        if let Some(other) = Running::read(before.file()).filter(Running::lives) {
+            return Err(SuperviseError::Runs { release: other.release.to_string(), pid: other.pid });
         }
-        let spec = spec(dir, release, unit)?;
-        let pid = spawn(&spec)?;
-        Ok(Started { pid, already: false })
+        let keep = Keep { generation: spec.generation, wanted: true, ..Keep::default() };
+        let running = Running { pid: 0, start: 0, boot: String::new(), release: release.clone(), keep };
+        running.write(&before, &path)?;
+        drop(before);
+        keeper::spawn(&spec)?;
+        match running_now(dir) {
+            Some(running) if running.pid != 0 => Ok(Started { pid: running.pid, already: false }),
+            _ => Err(SuperviseError::Start("it was stopped meanwhile".to_owned())),
+        }
     }
 
     fn stop(&self, dir: &RoleDir, unit: Option<&Unit>) -> Result<Stopped, SuperviseError> {
         let begun = Instant::now();
         let mut stopped = Stopped { ran: false, killed: false, duration_ms: 0 };
-        let Some(running) = running(dir) else { return Ok(stopped) };
+        if running_now(dir).is_none() {
+            return Ok(stopped);
+        }
+        let path = dir.pid();
+        let held = lock(&path)?;
+        let Some(mut running) = Running::read(held.file()) else { return Ok(stopped) };
+        running.keep.wanted = false;
+        running.write(&held, &path)?;
+        drop(held);
         stopped.ran = running.lives();
         // Its children may outlive the leader; while they do, its number is not given out again.
-        if running.group_lives() {
-            let (signal, timeout) = unit.map_or((Signal::TERM, Duration::from_mins(1)), |unit| {
-                (signal(&unit.signal), unit.timeout())
-            });
-            send(&running, signal)?;
-            if !wait(&running, timeout) {
+        if let Some(leader) = running.leader().filter(|leader| leader.group_lives()) {
+            let (name, timeout) = stopping(unit);
+            leader.send(signal(name))?;
+            if !leader.wait_until(Instant::now() + timeout) {
                 stopped.killed = true;
-                send(&running, Signal::KILL)?;
-                if !wait(&running, AFTER_KILL) {
+                leader.send(Signal::KILL)?;
+                if !leader.wait_until(Instant::now() + AFTER_KILL) {
                     return Err(SuperviseError::Unkillable(running.pid));
                 }
             }
         }
-        // Whoever starts it now waits for this lock and then finds nothing on record.
-        let path = dir.pid();
-        if let Some(lock) = FileLock::attempt(&path)?
-            && Running::read(lock.file()).as_ref() == Some(&running)
-        {
-            lock.file().set_len(0).at("empty", &path)?;
-        }
+        forget(dir, running.keep.generation)?;
         stopped.duration_ms = millis(begun.elapsed());
         Ok(stopped)
     }
 
     fn status(&self, dir: &RoleDir) -> Result<Process, SuperviseError> {
-        let Some(running) = running(dir) else {
+        let Some(running) = running_now(dir) else {
             return Ok(Process { state: ProcessState::Stopped, pid: None, release: None });
         };
-        let state = if running.lives() {
-            ProcessState::Running
-        } else if std::path::Path::new("/proc/self/stat").exists() {
-            ProcessState::Failed
-        } else {
-            ProcessState::Unknown
+        let lives = running.lives();
+        let state = match (lives, running.keep.wanted) {
+            (true, _) if running.is_in_doubt() => ProcessState::Failed,
+            (true, _) => ProcessState::Running,
+            (false, _) if !std::path::Path::new("/proc/self/stat").exists() => ProcessState::Unknown,
+            // It was told to end, and whoever told it did not live to write down that it did.
+            (false, false) if running.keep.generation != 0 => ProcessState::Stopped,
+            (false, _) => ProcessState::Failed,
         };
-        let pid = (state == ProcessState::Running).then_some(running.pid);
-        Ok(Process { state, pid, release: Some(running.release) })
+        Ok(Process { state, pid: lives.then_some(running.pid), release: Some(running.release) })
+    }
+
+    fn adopt(&self, dir: &RoleDir, release: &ReleaseName, unit: &Unit) -> Result<(), SuperviseError> {
+        let Some(running) = running_now(dir) else { return Ok(()) };
+        if !running.lives() || running.keep.lives() || !running.keep.wanted {
+            return Ok(());
+        }
+        let mut spec = spec(release, unit, rustix::process::geteuid().as_raw())?;
+        (spec.pid_file, spec.generation) = (Some(dir.pid()), running.keep.generation);
+        keeper::spawn(&spec)
     }
 }
 
-fn running(dir: &RoleDir) -> Option<Running> {
+/// What the pid file says now.
+pub(super) fn running_now(dir: &RoleDir) -> Option<Running> {
     Running::read(&File::open(dir.pid()).ok()?)
 }
 
-fn spec(dir: &RoleDir, release: &ReleaseName, unit: &Unit) -> Result<Spec, SuperviseError> {
-    let not = |error: accounts::NoAccount| SuperviseError::Start(error.to_string());
-    let us = rustix::process::geteuid().as_raw();
-    let user = unit.user.clone().unwrap_or_else(|| us.to_string());
-    let account = accounts::find(&user, unit.group.as_deref()).map_err(not)?;
-    if account.uid != us && us != 0 {
-        let us = accounts::name_of(us);
-        return Err(SuperviseError::Start(format!(
-            "it runs as {user}, and the agent, which runs as {us}, cannot"
-        )));
+/// Empties the pid file, unless it is about another start by now.
+fn forget(dir: &RoleDir, generation: u64) -> Result<(), SuperviseError> {
+    let path = dir.pid();
+    let held = lock(&path)?;
+    if Running::read(held.file()).is_some_and(|running| running.keep.generation == generation) {
+        held.file().set_len(0).at("empty", &path)?;
     }
-    let mut env = BTreeMap::from([
-        ("PATH".to_owned(), PATH.to_owned()),
-        ("HOME".to_owned(), account.home.clone()),
-        ("USER".to_owned(), account.name.clone()),
-        ("LOGNAME".to_owned(), account.name.clone()),
-    ]);
-    env.extend(unit.env.clone());
-    // Who is not root cannot set groups, and stays who it is.
-    let change = us == 0 && (unit.user.is_some() || unit.group.is_some());
-    Ok(Spec {
-        pid_file: Some(dir.pid()),
-        release: release.clone(),
-        account: change.then_some((account.uid, account.gid, account.groups)),
-        capabilities: unit.capabilities.clone(),
-        limits: unit.limits.clone(),
-        command: unit.command.clone(),
-        env,
-        cwd: unit.cwd.clone(),
-        log: unit.log.clone(),
-    })
+    Ok(())
+}
+
+/// Writes down that the service of a release could not be started, so that it counts as failed, not as stopped.
+pub(super) fn note_failure(dir: &RoleDir, release: &ReleaseName) -> Result<(), IoError> {
+    let path = dir.pid();
+    let held = lock(&path)?;
+    if Running::read(held.file()).is_some_and(|running| running.lives()) {
+        // Somebody else was faster, which is why it could not be started.
+        return Ok(());
+    }
+    let (boot, keep) = (boot::id().to_owned(), Keep::default());
+    Running { pid: 0, start: 0, boot, release: release.clone(), keep }.write(&held, &path)
 }
 
 /// Runs a command of a release as its service would be run; its exit code, or `None` if it took too long.
 pub fn probe(
-    dir: &RoleDir,
     release: &ReleaseName,
     unit: &Unit,
     words: &[String],
     within: Duration,
 ) -> Result<Option<i32>, SuperviseError> {
-    let mut spec = spec(dir, release, unit)?;
+    let mut spec = spec(release, unit, rustix::process::geteuid().as_raw())?;
     spec.command = words.to_vec();
     if let Some(program) = spec.command.first_mut() {
         *program = unit.cwd.join(&*program).into_string();
     }
-    (spec.pid_file, spec.log) = (None, "/dev/null".into());
+    spec.log = "/dev/null".into();
     let mut child = execute(&spec)?;
     let failed = |error: std::io::Error| SuperviseError::Start(error.to_string());
     let until = Instant::now() + within;
@@ -164,17 +234,18 @@ pub fn probe(
     }
 }
 
-/// Starts the process and waits until it is the service, or has said why not.
-fn spawn(spec: &Spec) -> Result<u32, SuperviseError> {
-    Ok(execute(spec)?.id())
+/// Starts the process and waits until it is what was asked for, or has said why not.
+pub(super) fn execute(spec: &Spec) -> Result<Child, SuperviseError> {
+    ask(spec, "exec")
 }
 
-fn execute(spec: &Spec) -> Result<Child, SuperviseError> {
+/// Starts `windlass node <op>`, gives it the spec, and waits until it closes its output or has said what failed.
+pub(super) fn ask(spec: &Spec, op: &str) -> Result<Child, SuperviseError> {
     let failed = |error: std::io::Error| SuperviseError::Start(error.to_string());
     // The very binary that runs now, whatever has its name meanwhile.
     let mut child = Command::new("/proc/self/exe")
         .arg0("windlass")
-        .args(["node", "exec"])
+        .args(["node", op])
         .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -195,48 +266,4 @@ fn execute(spec: &Spec) -> Result<Child, SuperviseError> {
     }
     let _ = child.wait();
     Err(SuperviseError::Start(why))
-}
-
-fn signal(name: &str) -> Signal {
-    match name.strip_prefix("SIG").unwrap_or(name) {
-        "INT" => Signal::INT,
-        "QUIT" => Signal::QUIT,
-        "HUP" => Signal::HUP,
-        "KILL" => Signal::KILL,
-        "USR1" => Signal::USR1,
-        "USR2" => Signal::USR2,
-        "WINCH" => Signal::WINCH,
-        // A rendered name that is none of a signal ends the service all the same.
-        _ => Signal::TERM,
-    }
-}
-
-fn send(running: &Running, signal: Signal) -> Result<(), SuperviseError> {
-    let Some(group) = i32::try_from(running.pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
-    match rustix::process::kill_process_group(group, signal) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(errno) => Err(IoError::new(
-            "signal the service of",
-            &camino::Utf8PathBuf::from(&format!("process {}", running.pid)),
-            errno,
-        )
-        .into()),
-    }
-}
-
-/// Whether all of the group ended in time.
-fn wait(running: &Running, timeout: Duration) -> bool {
-    let until = Instant::now() + timeout;
-    let mut pause = Duration::from_millis(2);
-    loop {
-        // The leader first: asking for one is cheaper than for all.
-        if !running.lives() && !running.group_lives() {
-            return true;
-        }
-        if Instant::now() >= until {
-            return false;
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(50));
-    }
 }

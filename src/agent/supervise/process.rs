@@ -36,6 +36,65 @@ pub(super) fn members(group: u32) -> Vec<Stat> {
     pids().filter_map(stat).filter(|stat| stat.group == group && !stat.zombie).collect()
 }
 
+/// Every process that can be seen.
+pub(super) fn all() -> impl Iterator<Item = u32> {
+    pids()
+}
+
+/// Whose a process is; `None` if there is none.
+pub(super) fn owner_of(pid: u32) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(format!("/proc/{pid}")).ok().map(|meta| meta.uid())
+}
+
+/// Whose a process is; nobody's, with nobody's rights, if there is none.
+pub(super) fn owner(pid: u32) -> u32 {
+    owner_of(pid).unwrap_or(u32::MAX)
+}
+
+/// Whether a process may raise limits above those that it was started with.
+pub(super) fn may_raise_limits(pid: u32) -> bool {
+    const SYS_RESOURCE: u32 = 24;
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let effective = text.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    effective.is_some_and(|bits| bits >> SYS_RESOURCE & 1 == 1)
+}
+
+/// The words that a process was started with.
+pub(super) fn words(pid: u32) -> Vec<u8> {
+    std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()
+}
+
+/// A process's hard limits by the names that recipes have for them; `None` is unlimited.
+pub(super) fn limits(pid: u32) -> BTreeMap<&'static str, Option<u64>> {
+    const NAMES: [(&str, &str); 16] = [
+        ("Max cpu time", "cpu"),
+        ("Max file size", "fsize"),
+        ("Max data size", "data"),
+        ("Max stack size", "stack"),
+        ("Max core file size", "core"),
+        ("Max resident set", "rss"),
+        ("Max processes", "nproc"),
+        ("Max open files", "nofile"),
+        ("Max locked memory", "memlock"),
+        ("Max address space", "as"),
+        ("Max file locks", "locks"),
+        ("Max pending signals", "sigpending"),
+        ("Max msgqueue size", "msgqueue"),
+        ("Max nice priority", "nice"),
+        ("Max realtime priority", "rtprio"),
+        ("Max realtime timeout", "rttime"),
+    ];
+    let text = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
+    let line = |line: &str| {
+        let (title, name) = NAMES.iter().find(|(title, _)| line.starts_with(title))?;
+        let hard = line.get(title.len()..)?.split_ascii_whitespace().nth(1)?;
+        Some((*name, hard.parse().ok()))
+    };
+    text.lines().filter_map(line).collect()
+}
+
 fn pids() -> impl Iterator<Item = u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())

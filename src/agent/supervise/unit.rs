@@ -11,7 +11,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::fs::{IoError, IoResultExt as _};
-use crate::recipe::{Api, Limit, Ready, ServiceKind};
+use crate::model::Supervision;
+use crate::recipe::{Api, Limit, Ready, Reload, ServiceKind};
 
 /// The version of the unit's file.
 pub const UNIT_FORMAT: u32 = 1;
@@ -23,6 +24,9 @@ pub struct Unit {
     pub format: u32,
     /// Which adapter knows it.
     pub kind: ServiceKind,
+    /// What keeps it up; the embedded one where nothing is said.
+    #[serde(default, skip_serializing_if = "Supervision::is_pidfile")]
+    pub supervisor: Supervision,
     /// As whom; `None` is whoever the agent runs as.
     pub user: Option<String>,
     /// With which group; `None` is the user's own.
@@ -51,6 +55,9 @@ pub struct Unit {
     /// The product's version, where the bundle says it under the kind's name: `6.7.0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub product: Option<String>,
+    /// How it is told to read its conf again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<Reload>,
 }
 
 /// Why a unit cannot be read.

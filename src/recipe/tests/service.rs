@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 
 use super::{errors, spec};
-use crate::recipe::{Limit, OrTemplate, Probe};
+use crate::recipe::{Limit, OrTemplate, Probe, Reload};
 
 #[test]
 fn unknown_kind() {
@@ -48,24 +48,51 @@ fn missing_keys() {
 }
 
 #[test]
+fn reloading() {
+    let service = |line: &str| {
+        let text = format!(
+            "schema = 1\nversion = \"1\"\n[[unpack]]\nartifact = \"x.tar\"\ninto = \"x\"\n[service]\n\
+             kind = \"process\"\nstart = [\"x\"]\n{line}\n"
+        );
+        spec(&[("x.toml", &text)]).service.unwrap().reload
+    };
+    assert_eq!(service("reload = { signal = \"SIGHUP\" }"), Some(Reload::Signal("HUP".to_owned())));
+    let words = ["bin/ctl", "{{ release }}"].map(str::to_owned).to_vec();
+    assert_eq!(
+        service("reload = { command = [\"bin/ctl\", \"{{ release }}\"] }"),
+        Some(Reload::Command(words))
+    );
+    assert_eq!(service(""), None);
+    for (line, wanted) in [
+        ("reload = {}", "neither signal nor command"),
+        ("reload = { signal = \"HUP\", command = [\"x\"] }", "both signal and command"),
+        ("reload = { signal = \"HUPP\" }", "no signal `HUPP` to reload with"),
+        ("reload = { command = [] }", "names no program"),
+    ] {
+        let told = errors(&["[service]", "kind = \"process\"", "start = [\"x\"]", line]);
+        assert!(told.contains(wanted), "{told}");
+    }
+}
+
+#[test]
 fn unknown_keys() {
     assert_snapshot!(errors(&[
         "[service]",
         r#"kind = "process""#,
         r#"start = ["x"]"#,
-        r#"reload = ["y"]"#,
+        r#"restart = ["y"]"#,
         r#"stop = { signal = "TERM", after = "1s" }"#,
         "[service.ready]",
         "htpp = { port = 1 }",
     ]), @r#"
-    error: unknown key `reload` in [service]
+    error: unknown key `restart` in [service]
      --> recipes/x.toml:6:1
       |
-    6 | reload = ["y"]
-      | ^^^^^^
+    6 | restart = ["y"]
+      | ^^^^^^^
       |
-      = help: did you mean `ready`?
-      = help: valid keys: kind, user, group, capabilities, start, env, stop, limits, ready, api
+      = help: did you mean `start`?
+      = help: valid keys: kind, user, group, capabilities, start, env, stop, limits, ready, reload, api
 
     error: unknown key `after` in [service] stop
      --> recipes/x.toml:7:27
