@@ -216,8 +216,9 @@ impl Nodes for World {
         let ran = self
             .call(node, |place, now| {
                 place.start_by = start_within.map(|within| now + within.0);
+                // One that served nobody is not missed.
+                place.ours |= place.is_ready(now);
                 let ran = place.running.take().is_some();
-                place.ours |= ran;
                 Ok(ran)
             })
             .await?;
@@ -322,7 +323,7 @@ impl Nodes for World {
                 && (!back.restart || place.running.as_ref() == Some(&back.to));
             let from = place.current.clone();
             if !already {
-                place.ours |= back.restart && place.running.is_some();
+                place.ours |= back.restart && place.is_ready(now);
                 place.go_back(&back.to, back.bad, back.restart, now);
             }
             Ok(RolledBack {
