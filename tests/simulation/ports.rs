@@ -249,6 +249,8 @@ impl Nodes for World {
                 }
             }
             place.current.clone_from(&swap.to);
+            // What goes back to nothing is missed by nobody.
+            place.ours &= swap.to.is_some();
             let deadline = swap.confirm_within.map(|within| now + within.0);
             place.unconfirmed = swap.to.as_ref().map(|_| (swap.from.clone(), deadline));
             Ok(answer(false))
