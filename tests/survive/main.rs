@@ -1,0 +1,18 @@
+//! Rollouts survive everything: kills and errors at every system call, networks that break, liars, jumping
+//! clocks, many operators at once.
+//!
+//! Each has a short version here; `WINDLASS_LONG=1` tries everything. `docs/reliability.md` has the figures.
+
+#![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
+
+mod bench;
+mod kills;
+#[allow(dead_code, reason = "each test program uses its own part")]
+#[path = "../agent/lab.rs"]
+mod node;
+mod tracer;
+
+/// Whether everything is tried, not a part that is quick.
+fn long() -> bool {
+    std::env::var_os("WINDLASS_LONG").is_some()
+}
