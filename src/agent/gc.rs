@@ -162,12 +162,7 @@ fn objects(root: &Root, gone: &BTreeSet<Utf8PathBuf>, collected: &mut Collected)
         }
     }
     if !collected.dry_run {
-        for entry in root.bundles().read_dir_utf8().at("read", &root.bundles())? {
-            let entry = entry.at("read", &root.bundles())?;
-            if entry.file_name().starts_with(".new-") {
-                remove_tree(entry.path())?;
-            }
-        }
+        root.clear_unfinished_bundles()?;
     }
     Ok(())
 }

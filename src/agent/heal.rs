@@ -26,6 +26,7 @@ use super::error::AgentError;
 use super::key::Key;
 use super::names::ReleaseName;
 use super::objects::{ObjectError, ObjectId, Objects};
+use super::recover;
 use super::render::{Context, Text};
 use super::stage;
 use crate::fs::{
@@ -82,6 +83,7 @@ pub(super) fn heal(
     context: Option<&HealContext>,
 ) -> Result<Healed, AgentError> {
     let (root, dir) = (desk.root(), desk.dir());
+    recover::clear(desk)?;
     let objects = Objects::open(root)?;
     let expected = Expected::read(root, dir, release, &objects)?;
     let found = expected.differences(root, dir)?;

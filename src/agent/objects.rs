@@ -97,8 +97,10 @@ impl Objects {
         Ok(Self { path, dir, shards: [const { AtomicBool::new(false) }; 256], unsynced: None, _lock: lock })
     }
 
-    /// Opens the store to add to it. What a power cut may have torn is hashed again first.
+    /// Opens the store to add to it. What a power cut may have torn is hashed again first, and what killed
+    /// processes left half written is removed, if nobody else uses the store.
     pub fn open_to_add(root: &Root) -> Result<Self, ObjectError> {
+        super::unsynced::clear_after_kill(&root.objects())?;
         let mut objects = Self::open(root)?;
         super::unsynced::check_after_reboot(&objects.path)?;
         objects.unsynced = Some(Unsynced::mark(&objects.path)?);
@@ -201,6 +203,9 @@ impl Objects {
 
     /// Starts an object whose content arrives in pieces.
     pub fn begin(&self, id: ObjectId) -> Result<Pending<'_>, ObjectError> {
+        if let Some(unsynced) = &self.unsynced {
+            unsynced.used();
+        }
         let shard = usize::from(id.digest.as_bytes()[0]);
         let name = &id.digest.hex()[..2];
         if !self.shards[shard].load(Ordering::Relaxed) {
@@ -211,12 +216,19 @@ impl Objects {
                 }
             }
         }
-        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let temporary = format!("{name}/.tmp-{}-{count}", std::process::id());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.dir, &*temporary, flags, id.mode());
-        let file = File::from(fd.at("create", &self.path.join(&temporary))?);
-        Ok(Pending { objects: self, id, file, temporary: Some(temporary) })
+        loop {
+            let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+            let temporary = format!("{name}/.tmp-{}-{count}", std::process::id());
+            match rustix::fs::openat(&self.dir, &*temporary, flags, id.mode()) {
+                // A process of this number that was killed left it, perhaps before the machine started anew.
+                Err(Errno::EXIST) => {}
+                other => {
+                    let file = File::from(other.at("create", &self.path.join(&temporary))?);
+                    return Ok(Pending { objects: self, id, file, temporary: Some(temporary) });
+                }
+            }
+        }
     }
 
     /// Copies an object into `to`, checking its digest: a copy shares no fate with what it is of.
@@ -320,7 +332,7 @@ impl Pending<'_> {
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
         if let Some(temporary) = self.temporary.take() {
-            // gc removes what this cannot.
+            // Whoever adds next removes what this cannot.
             let _ = rustix::fs::unlinkat(&self.objects.dir, &*temporary, AtFlags::empty());
         }
     }

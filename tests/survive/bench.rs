@@ -7,7 +7,8 @@ use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use windlass::model::Digest;
+use windlass::agent::wire::{self, Missing, ReceiveHeader};
+use windlass::model::{Digest, Reference};
 
 use crate::node::{Built, Files, Lab, noise, until};
 use crate::tracer::{Ended, Hit, Tracer};
@@ -112,10 +113,56 @@ impl Bench {
         &self.names[number - 1]
     }
 
-    /// Remembers what a release holds that an undisturbed run made.
-    pub(crate) fn learn(&mut self, release: &str) {
-        let tree = self.lab.release(release);
-        self.prints.insert(release.to_owned(), print(&tree));
+    /// All that a controller sends to a node that lacks the bundle, and asks nothing back.
+    pub(crate) fn push_stream(&self, built: &Built) -> Vec<u8> {
+        let store = self.lab.store();
+        let bundle = store.bundle(&Reference::Digest(built.digest)).unwrap();
+        let manifest = store.read_blob(&built.digest, 1 << 20).unwrap();
+        let config = store.read_blob(&bundle.manifest.config, 1 << 20).unwrap();
+        let layers = self.lab.layers(built.digest);
+        let header = ReceiveHeader {
+            format: wire::PUSH_FORMAT,
+            bundle: built.digest,
+            manifest: manifest.len() as u64,
+            config: config.len() as u64,
+            tocs: (0..layers.len()).collect(),
+            patched_tocs: Vec::new(),
+            token: None,
+        };
+        let mut stream = serde_json::to_vec(&header).unwrap();
+        stream.push(b'\n');
+        stream.extend([manifest, config].concat());
+        for (layer, described) in layers.iter().zip(&bundle.manifest.layers) {
+            let blob = store.open_blob(&layer.digest()).unwrap();
+            let mut bytes = vec![0; usize::try_from(described.place.size).unwrap()];
+            std::os::unix::fs::FileExt::read_exact_at(&blob, &mut bytes, described.place.offset).unwrap();
+            stream.extend(bytes);
+        }
+        let all = layers.iter().map(|layer| vec![(0, layer.toc.entries.len())]).collect();
+        let missing = Missing { objects: 0, bytes: 0, layers: all, bundles: Vec::new() };
+        crate::node::items(&missing, &layers, &mut stream);
+        stream
+    }
+
+    /// The release that staging the last bundle gives.
+    pub(crate) fn next(&self) -> String {
+        format!("{}-{}", self.names.len() + 1, self.last.version)
+    }
+
+    /// Remembers what that release holds when nobody disturbs its making.
+    pub(crate) fn learn_next(&mut self) {
+        let release = self.lab.stage(&self.last);
+        assert_eq!(release, self.next());
+        let tree = print(&self.lab.release(&release));
+        self.prints.insert(release, tree);
+        self.reset();
+    }
+
+    /// From now on tries begin with the last bundle there.
+    pub(crate) fn pushed(&self) {
+        self.reset();
+        self.lab.push(&self.last, None).unwrap();
+        self.save();
     }
 
     /// `windlass node ...`, hit.
@@ -144,7 +191,23 @@ impl Bench {
         let link = std::fs::read_link(role.join("current")).unwrap();
         let current = link.strip_prefix("releases").unwrap().to_str().unwrap().to_owned();
         self.complete(&current, what);
+        self.objects_are_whole(what);
         current
+    }
+
+    /// Each object is what its name says.
+    #[track_caller]
+    fn objects_are_whole(&self, what: &str) {
+        let objects = self.lab.root.join("objects");
+        for (path, bytes) in crate::node::files_below(&objects) {
+            let below = path.strip_prefix(&objects).unwrap().to_str().unwrap().trim_end_matches(".x");
+            let name = below.replace('/', "");
+            if name.len() == 64 {
+                assert_eq!(Digest::of(&bytes).hex(), name, "{what}");
+            } else {
+                assert!(below.contains(".tmp-") || below.contains(".unsynced-"), "{what}: {below}");
+            }
+        }
     }
 
     #[track_caller]
@@ -187,19 +250,25 @@ impl Bench {
         last
     }
 
-    /// No name that only a process at work may need.
+    /// No name that only a process at work may need, but for the marker that a push leaves until the next sync.
     #[track_caller]
-    pub(crate) fn clean(&self, what: &str) {
+    pub(crate) fn no_debris(&self, what: &str, marker: bool) {
         let debris: Vec<PathBuf> = walkdir::WalkDir::new(&self.lab.root)
             .into_iter()
             .map(|entry| entry.unwrap().into_path())
             .filter(|path| {
                 let name = path.file_name().unwrap().to_string_lossy();
-                [".tmp-", ".staging-", ".new-", ".unsynced-"].iter().any(|prefix| name.starts_with(prefix))
+                [".tmp-", ".staging-", ".new-"].iter().any(|prefix| name.starts_with(prefix))
+                    || (!marker && name.starts_with(".unsynced-"))
             })
             .collect();
         assert!(debris.is_empty(), "{what}: {debris:?}");
-        // Each release has its record, and nothing else is there.
+    }
+
+    /// No debris, and each release has its record, and nothing else is there.
+    #[track_caller]
+    pub(crate) fn clean(&self, what: &str) {
+        self.no_debris(what, false);
         let releases = self.lab.root.join("roles/web/releases");
         let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
         for entry in std::fs::read_dir(releases).unwrap() {
@@ -223,13 +292,25 @@ impl Bench {
     /// Kills whatever still runs of this node, by its ids.
     pub(crate) fn end_processes(&self) {
         let root = self.lab.root.to_str().unwrap();
-        let ours = |pid: u32| {
+        Self::end(|pid: u32| {
             let at = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
             let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             at.starts_with(root) || (line.contains("\0node\0") && line.contains(root))
-        };
+        });
+    }
+
+    /// Kills its guards, by their ids.
+    pub(crate) fn end_guards(&self) {
+        let root = self.lab.root.to_str().unwrap();
+        Self::end(|pid: u32| {
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.contains("\0guard\0") && line.contains(root)
+        });
+    }
+
+    fn end(ours: impl Fn(u32) -> bool) {
         until("what runs of it ends", 10, || {
-            let left = processes(ours);
+            let left = processes(&ours);
             for pid in &left {
                 let pid = Pid::from_raw(i32::try_from(*pid).unwrap()).unwrap();
                 let _gone = kill_process(pid, Signal::KILL);

@@ -6,10 +6,12 @@
 #![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
 
 mod bench;
+mod errors;
 mod kills;
 #[allow(dead_code, reason = "each test program uses its own part")]
 #[path = "../agent/lab.rs"]
 mod node;
+mod operations;
 mod tracer;
 
 /// Whether everything is tried, not a part that is quick.

@@ -68,7 +68,9 @@ def path_of(pid, name, args):
 
 
 class Tracer:
-    def __init__(self, at, do, counted):
+    def __init__(self, at, do, counted, program):
+        # What a service does is its own affair.
+        self.program = program
         self.at, self.kill, self.on = at, do == "kill", do.endswith("+")
         self.errno = None if self.kill else getattr(errno, do.rstrip("+"))
         self.creat, self.open = "creat" in counted, "open" in counted
@@ -88,6 +90,11 @@ class Tracer:
         if name in BY_FD and (not path.startswith("/") or path.startswith(("/dev/", "/proc/"))):
             return False
         if name == "openat" and path.startswith(("/proc/", "/sys/", "/dev/")):
+            return False
+        # What it says must be heard.
+        if not self.kill and path.endswith(("/traced.out", "/traced.err")):
+            return False
+        if self.program and os.readlink(f"/proc/{pid}/exe") != self.program:
             return False
         self.count += 1
         if self.count < self.at or (self.count > self.at and not self.on):
@@ -150,7 +157,8 @@ class Tracer:
 
 
 def work(job):
-    tracer = Tracer(job["at"], job["do"], job["counted"])
+    program = os.path.realpath(job["command"][0]) if job["follow"] else None
+    tracer = Tracer(job["at"], job["do"], job["counted"], program)
     write = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     files = [os.open(job["stdin"], os.O_RDONLY), os.open(job["stdout"], write), os.open(job["stderr"], write)]
     code, ended_by = tracer.run(job["command"], files, job["follow"])
