@@ -16,7 +16,7 @@ use crate::bundle::manifest::MAX_MANIFEST;
 use crate::bundle::{
     Entry, Manifest, ManifestError, Node, RECORD_PATH, Record, RecordError, Toc, TocError, Tree, TreeError,
 };
-use crate::fs::{DirLock, IoError, IoResultExt as _, LockKind, rename_directory, sync_dir};
+use crate::fs::{DirLock, IoError, IoResultExt as _, LockKind, calls, rename_directory, sync_dir};
 use crate::model::{Cancel, Digest};
 
 /// The most bytes of a compressed table of contents.
@@ -285,7 +285,7 @@ impl Root {
         // What is there is damaged, or of a push that was broken off.
         crate::fs::remove_tree(&dir)?;
         let new = self.bundles().join(format!("{NEW}{}", digest.short()));
-        std::fs::create_dir(&new).at("create", &new)?;
+        calls::create_dir(&new, 0o777).at("create", &new)?;
         let named = checked.layers.iter().map(|layer| toc_name(&layer.place.digest));
         let files = [("manifest".to_owned(), manifest), ("config".to_owned(), config)];
         let tocs = named.zip(tocs.iter().map(Vec::as_slice));

@@ -24,7 +24,7 @@ use super::record::Record;
 use super::recover;
 use super::state::State;
 use super::supervise::users_of;
-use crate::fs::{DirLock, IoError, IoResultExt as _, LockKind, clear_leftovers, remove_tree};
+use crate::fs::{DirLock, IoError, IoResultExt as _, LockKind, calls, clear_leftovers, remove_tree};
 use crate::model::{Digest, Role};
 
 /// What to remove.
@@ -155,7 +155,7 @@ fn objects(root: &Root, gone: &BTreeSet<Utf8PathBuf>, collected: &mut Collected)
                 continue;
             }
             if !collected.dry_run {
-                std::fs::remove_file(entry.path()).at("remove", entry.path())?;
+                calls::remove_file(entry.path()).at("remove", entry.path())?;
             }
             collected.objects += 1;
             collected.bytes += meta.len();

@@ -18,14 +18,14 @@
 //!   lock                             held by a rollout; says by whom
 //! ```
 
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::accounts;
 use super::memory::Memory;
 use super::names::ReleaseName;
-use crate::fs::{IoError, IoResultExt as _};
+use crate::fs::{IoError, IoResultExt as _, calls};
 use crate::model::Role;
 
 /// The folder that windlass has on a node.
@@ -119,7 +119,7 @@ impl Root {
             if let Some(parent) = path.parent() {
                 std::fs::create_dir_all(parent).at("create", parent)?;
             }
-            match std::fs::DirBuilder::new().mode(mode).create(path) {
+            match calls::create_dir(path, mode) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 other => other.at("create", path)?,
             }
@@ -293,7 +293,7 @@ impl RoleDir {
 
 /// Makes a directory unless it is there; a link in its place is an error.
 fn make_dir(path: &Utf8Path, mode: u32) -> Result<(), IoError> {
-    match std::fs::DirBuilder::new().mode(mode).create(path) {
+    match calls::create_dir(path, mode) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             crate::fs::open_directory(path).map(drop)
         }

@@ -22,7 +22,7 @@ use rustix::io::Errno;
 
 use super::layout::Root;
 use super::unsynced::{Unsynced, hash_file};
-use crate::fs::{DirLock, IoError, IoResultExt as _, LockKind, open_directory};
+use crate::fs::{DirLock, IoError, IoResultExt as _, LockKind, calls, open_directory};
 use crate::model::{Digest, Hasher};
 
 /// A content and whether it is executable, which is the inode's and so part of the name.
@@ -209,7 +209,7 @@ impl Objects {
         let shard = usize::from(id.digest.as_bytes()[0]);
         let name = &id.digest.hex()[..2];
         if !self.shards[shard].load(Ordering::Relaxed) {
-            match rustix::fs::mkdirat(&self.dir, name, Mode::from_raw_mode(0o755)) {
+            match calls::mkdirat(&self.dir, name, Mode::from_raw_mode(0o755)) {
                 Ok(()) | Err(Errno::EXIST) => self.shards[shard].store(true, Ordering::Relaxed),
                 Err(errno) => {
                     return Err(IoError::new("create", &self.path.join(name), errno).into());
@@ -220,7 +220,7 @@ impl Objects {
         loop {
             let count = COUNTER.fetch_add(1, Ordering::Relaxed);
             let temporary = format!("{name}/.tmp-{}-{count}", std::process::id());
-            match rustix::fs::openat(&self.dir, &*temporary, flags, id.mode()) {
+            match calls::openat(&self.dir, &*temporary, flags, id.mode()) {
                 // A process of this number that was killed left it, perhaps before the machine started anew.
                 Err(Errno::EXIST) => {}
                 other => {
@@ -257,13 +257,13 @@ impl Objects {
         if found == id.digest {
             return Ok(());
         }
-        rustix::fs::unlinkat(&self.dir, id.path(), AtFlags::empty()).at("remove", &path)?;
+        calls::unlinkat(&self.dir, &*id.path(), AtFlags::empty()).at("remove", &path)?;
         Err(ObjectError::Content { wanted: id.digest, found })
     }
 
     fn open_object(&self, id: ObjectId) -> Result<File, ObjectError> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::openat(&self.dir, id.path(), flags, Mode::empty()) {
+        match calls::openat(&self.dir, &*id.path(), flags, Mode::empty()) {
             Ok(fd) => Ok(File::from(fd)),
             Err(Errno::NOENT) => Err(ObjectError::Absent(id.digest)),
             Err(errno) => Err(IoError::new("open", &self.path.join(id.path()), errno).into()),
@@ -320,8 +320,8 @@ impl Pending<'_> {
             let dir = &self.objects.dir;
             let time = rustix::fs::Timespec { tv_sec: MTIME, tv_nsec: 0 };
             let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
-            rustix::fs::futimens(&self.file, &times).at("set the time of", &self.shown())?;
-            rustix::fs::renameat(dir, &**temporary, dir, self.id.path())
+            calls::futimens(&self.file, &times).at("set the time of", &self.shown())?;
+            calls::renameat(dir, &**temporary, dir, &*self.id.path())
                 .at("rename a file to", &self.shown())?;
         }
         self.temporary = None;
@@ -333,7 +333,7 @@ impl Drop for Pending<'_> {
     fn drop(&mut self) {
         if let Some(temporary) = self.temporary.take() {
             // Whoever adds next removes what this cannot.
-            let _ = rustix::fs::unlinkat(&self.objects.dir, &*temporary, AtFlags::empty());
+            let _ = calls::unlinkat(&self.objects.dir, &*temporary, AtFlags::empty());
         }
     }
 }

@@ -23,7 +23,7 @@ use rayon::prelude::*;
 
 use super::boot;
 use super::objects::ObjectId;
-use crate::fs::{DirLock, FileLock, IoError, IoResultExt as _, LockKind, clear_leftovers, sync_dir};
+use crate::fs::{DirLock, FileLock, IoError, IoResultExt as _, LockKind, calls, clear_leftovers, sync_dir};
 use crate::model::Hasher;
 
 const PREFIX: &str = ".unsynced-";
@@ -79,7 +79,7 @@ impl Unsynced {
             // A held one belongs to a process that is still adding; an open one tells whoever adds next to look.
             let done = marker.of_this_boot && !marker.open;
             if done && FileLock::attempt(&marker.path)?.is_some() {
-                std::fs::remove_file(&marker.path).at("remove", &marker.path)?;
+                calls::remove_file(&marker.path).at("remove", &marker.path)?;
             }
         }
         Ok(())
@@ -92,7 +92,7 @@ impl Drop for Unsynced {
         let _ = if self.used.load(Ordering::Relaxed) {
             end(self.held.file())
         } else {
-            std::fs::remove_file(&self.path)
+            calls::remove_file(&self.path)
         };
     }
 }
@@ -171,11 +171,11 @@ pub(super) fn check_after_reboot(objects: &Utf8Path) -> Result<(), IoError> {
         }
     }
     suspects.par_iter().try_for_each(|(path, id)| {
-        if hash(path)? == id.digest { Ok(()) } else { std::fs::remove_file(path).at("remove", path) }
+        if hash(path)? == id.digest { Ok(()) } else { calls::remove_file(path).at("remove", path) }
     })?;
     crate::fs::sync_file_system(objects)?;
     for path in stale {
-        match std::fs::remove_file(&path) {
+        match calls::remove_file(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             other => other.at("remove", &path)?,
         }

@@ -16,7 +16,7 @@ use crate::tracer::{Ended, Hit, Tracer};
 pub(crate) const SECRET: &str = crate::node::SECRET;
 
 /// Each path of a tree: what it is, mode, content.
-type Print = BTreeMap<PathBuf, (char, u32, String)>;
+pub(crate) type Print = BTreeMap<PathBuf, (char, u32, String)>;
 
 /// A node with releases 1 and 2 confirmed (2 is current), 3 staged, 4 pushed, and some that nothing needs.
 pub(crate) struct Bench {
@@ -51,7 +51,7 @@ fn difference(found: &Print, wanted: &Print) -> Option<String> {
 }
 
 /// What a tree is, to the last byte; scratch may be anything.
-fn print(tree: &Path) -> Print {
+pub(crate) fn print(tree: &Path) -> Print {
     let mut print = Print::new();
     for entry in walkdir::WalkDir::new(tree).sort_by_file_name() {
         let entry = entry.unwrap();
@@ -166,7 +166,13 @@ impl Bench {
     }
 
     /// `windlass node ...`, hit.
-    pub(crate) fn hit(&self, tracer: &mut Tracer, args: &[&str], stdin: Option<&Path>, hit: Hit<'_>) -> Ended {
+    pub(crate) fn hit(
+        &self,
+        tracer: &mut Tracer,
+        args: &[&str],
+        stdin: Option<&Path>,
+        hit: Hit<'_>,
+    ) -> Ended {
         let program = env!("CARGO_BIN_EXE_windlass");
         let words = [program, "node"].into_iter().chain(args.iter().copied());
         let words = words.chain(["--root", self.lab.root.to_str().unwrap()]);
@@ -179,7 +185,11 @@ impl Bench {
     pub(crate) fn ok(&self, args: &[&str], what: &str) -> Value {
         let out = self.lab.node(args).args(["--format", "json"]).output().unwrap();
         let said = String::from_utf8_lossy(&out.stderr);
-        assert!(out.status.success(), "{what}, then {args:?}: {said}{}", String::from_utf8_lossy(&out.stdout));
+        assert!(
+            out.status.success(),
+            "{what}, then {args:?}: {said}{}",
+            String::from_utf8_lossy(&out.stdout)
+        );
         serde_json::from_slice(&out.stdout).unwrap()
     }
 
@@ -292,7 +302,7 @@ impl Bench {
     /// Kills whatever still runs of this node, by its ids.
     pub(crate) fn end_processes(&self) {
         let root = self.lab.root.to_str().unwrap();
-        Self::end(|pid: u32| {
+        end_all(|pid: u32| {
             let at = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
             let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             at.starts_with(root) || (line.contains("\0node\0") && line.contains(root))
@@ -302,20 +312,9 @@ impl Bench {
     /// Kills its guards, by their ids.
     pub(crate) fn end_guards(&self) {
         let root = self.lab.root.to_str().unwrap();
-        Self::end(|pid: u32| {
+        end_all(|pid: u32| {
             let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             line.contains("\0guard\0") && line.contains(root)
-        });
-    }
-
-    fn end(ours: impl Fn(u32) -> bool) {
-        until("what runs of it ends", 10, || {
-            let left = processes(&ours);
-            for pid in &left {
-                let pid = Pid::from_raw(i32::try_from(*pid).unwrap()).unwrap();
-                let _gone = kill_process(pid, Signal::KILL);
-            }
-            left.is_empty()
         });
     }
 }
@@ -324,6 +323,18 @@ impl Drop for Bench {
     fn drop(&mut self) {
         self.end_processes();
     }
+}
+
+/// Kills these processes, by their ids, and waits until they are gone.
+pub(crate) fn end_all(ours: impl Fn(u32) -> bool) {
+    until("what runs of it ends", 10, || {
+        let left = processes(&ours);
+        for pid in &left {
+            let pid = Pid::from_raw(i32::try_from(*pid).unwrap()).unwrap();
+            let _gone = kill_process(pid, Signal::KILL);
+        }
+        left.is_empty()
+    });
 }
 
 /// Every process, but for those that have ended, of which this holds.
@@ -340,7 +351,7 @@ pub(crate) fn processes(holds: impl Fn(u32) -> bool) -> Vec<u32> {
     found
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     let out = Command::new("cp").arg("-a").arg(from).arg(to).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
 }

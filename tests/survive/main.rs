@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
 
 mod bench;
+mod cluster;
+mod controller;
 mod errors;
 mod kills;
 #[allow(dead_code, reason = "each test program uses its own part")]

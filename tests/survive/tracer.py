@@ -89,7 +89,7 @@ class Tracer:
         path = path_of(pid, name, args)
         if name in BY_FD and (not path.startswith("/") or path.startswith(("/dev/", "/proc/"))):
             return False
-        if name == "openat" and path.startswith(("/proc/", "/sys/", "/dev/")):
+        if name == "openat" and path.startswith(("/proc/", "/sys/", "/dev/", "/lib", "/usr/", "/etc/")):
             return False
         # What it says must be heard.
         if not self.kill and path.endswith(("/traced.out", "/traced.err")):

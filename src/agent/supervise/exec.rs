@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::process;
 use crate::agent::boot;
 use crate::agent::names::ReleaseName;
-use crate::fs::{FileLock, IoError, IoResultExt as _};
+use crate::fs::{FileLock, IoError, IoResultExt as _, calls};
 use crate::recipe::Limit;
 
 /// What to execute, and how.
@@ -249,6 +249,6 @@ fn become_user(spec: &Spec) -> Result<(), ExecError> {
 fn open_log(spec: &Spec) -> Result<File, ExecError> {
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(0o640);
-    let opened = rustix::fs::open(spec.log.as_std_path(), flags, mode);
+    let opened = calls::open(spec.log.as_std_path(), flags, mode);
     Ok(File::from(opened.or_refused(|| format!("open {}", spec.log))?))
 }
