@@ -440,6 +440,11 @@ impl Session {
 
     pub(crate) fn ask(&mut self, request: &Value) -> Value {
         self.send(request);
+        self.read()
+    }
+
+    /// The next answer.
+    pub(crate) fn read(&mut self) -> Value {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         serde_json::from_str(&line).unwrap_or(Value::Null)

@@ -6,14 +6,17 @@
 #![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
 
 mod bench;
+mod clock;
 mod cluster;
 mod controller;
 mod errors;
+mod fencing;
 mod kills;
 #[allow(dead_code, reason = "each test program uses its own part")]
 #[path = "../agent/lab.rs"]
 mod node;
 mod operations;
+mod operators;
 mod tracer;
 
 /// Whether everything is tried, not a part that is quick.
