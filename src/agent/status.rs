@@ -125,17 +125,20 @@ pub(super) fn status(root: Option<&Root>, role: Option<&Role>) -> Result<NodeSta
         std::thread::sleep(Duration::from_millis(5));
     }
     let roles = dirs.iter().map(|dir| of_role(root, dir));
-    Ok(NodeStatus { lock: lock::owner(root)?, roles: roles.collect::<Result<_, _>>()? })
+    Ok(NodeStatus { lock: lock::owner(root)?, roles: roles.collect() })
 }
 
-fn of_role(root: &Root, dir: &RoleDir) -> Result<RoleStatus, AgentError> {
+fn of_role(root: &Root, dir: &RoleDir) -> RoleStatus {
     let state = match root.state_of(dir) {
         Ok(state) => state,
         // A node with one broken journal still tells about the rest.
-        Err(error) => return Ok(broken(dir, &AgentError::from(error))),
+        Err(error) => return broken(dir, &AgentError::from(error)),
     };
-    let process = Pidfile.status(dir)?;
-    Ok(describe(dir, &state, process, None))
+    match Pidfile.status(dir) {
+        Ok(process) => describe(dir, &state, process, None),
+        // That it cannot be told is not that nothing runs.
+        Err(error) => describe(dir, &state, UNKNOWN, Some(AgentError::from(error).full())),
+    }
 }
 
 /// Whether a killed run left something, or an activation waits without a guard; if so, and if nobody is at the
@@ -156,9 +159,11 @@ fn needs_hand(root: &Root, dir: &RoleDir) -> bool {
     true
 }
 
+/// A service of which nothing can be told.
+const UNKNOWN: Process = Process { state: ProcessState::Unknown, pid: None, release: None };
+
 fn broken(dir: &RoleDir, error: &AgentError) -> RoleStatus {
-    let nothing = Process { state: ProcessState::Unknown, pid: None, release: None };
-    describe(dir, &State::default(), Pidfile.status(dir).unwrap_or(nothing), Some(error.full()))
+    describe(dir, &State::default(), Pidfile.status(dir).unwrap_or(UNKNOWN), Some(error.full()))
 }
 
 fn describe(dir: &RoleDir, state: &State, process: Process, problem: Option<String>) -> RoleStatus {

@@ -126,7 +126,8 @@ fn a_guard_keeps_its_time_whatever_the_clock_says() {
     for jump in ["+400d", "-400d", "jumping"] {
         bench.reset();
         set(&offset, "+0");
-        let mut command = bench.lab.node(&["activate", "web", "--to", bench.name(7), "--confirm-within", "1500ms"]);
+        let mut command =
+            bench.lab.node(&["activate", "web", "--to", bench.name(7), "--confirm-within", "1500ms"]);
         fake(&mut command, &library, &offset);
         let out = command.output().unwrap();
         let begun = Instant::now();

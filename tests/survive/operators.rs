@@ -67,7 +67,8 @@ fn at_once(operators: usize, rounds: usize) {
     let mut ends: BTreeMap<(String, i32), usize> = BTreeMap::new();
     for round in 0..rounds {
         let wish = |n: usize| WISHES[(n + round) % WISHES.len()];
-        let children = folders.iter().enumerate().map(|(n, folder)| windlass(folder, wish(n)).spawn().unwrap());
+        let children =
+            folders.iter().enumerate().map(|(n, folder)| windlass(folder, wish(n)).spawn().unwrap());
         let children: Vec<_> = children.collect();
         let outs: Vec<Output> = children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
         for (n, out) in outs.iter().enumerate() {
@@ -81,7 +82,11 @@ fn at_once(operators: usize, rounds: usize) {
             }
             *ends.entry((wish(n)[0].to_owned(), code)).or_default() += 1;
         }
-        assert!(outs.iter().any(|out| out.status.success()), "round {round}: nobody got through");
+        // gc takes each node by itself; of rollouts that met one got all nodes.
+        let gc = (0..operators).any(|n| wish(n)[0] == "gc");
+        let met = outs.iter().any(|out| out.status.code() == Some(5));
+        let through = outs.iter().any(|out| out.status.success());
+        assert!(gc || !met || through, "round {round}: nobody got through");
         let status = cluster.truthful("after a round");
         for (node, told) in cluster.nodes.iter().zip(status["nodes"].as_array().unwrap()) {
             cluster.whole(node, "after a round");

@@ -120,7 +120,6 @@ impl Tracer {
         let mut ended: Ended = serde_json::from_value(answer).unwrap();
         let read = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
         (ended.stdout, ended.stderr) = (read(&out), read(&err));
-        assert!(!ended.stderr.contains("panicked"), "{command:?} {hit:?}: {}", ended.stderr);
         ended
     }
 }

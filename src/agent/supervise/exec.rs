@@ -56,11 +56,11 @@ pub(super) struct Running {
 
 impl Running {
     /// Reads a pid file; an empty or torn one says nothing.
-    pub(super) fn read(mut file: &File) -> Option<Self> {
+    pub(super) fn look(mut file: &File) -> std::io::Result<Option<Self>> {
         let mut bytes = Vec::new();
-        file.rewind().ok()?;
-        file.take(4096).read_to_end(&mut bytes).ok()?;
-        serde_json::from_slice(&bytes).ok()
+        file.rewind()?;
+        file.take(4096).read_to_end(&mut bytes)?;
+        Ok(serde_json::from_slice(&bytes).ok())
     }
 
     /// Whether that very process still lives.
@@ -163,7 +163,8 @@ fn record_pid(path: &Utf8PathBuf, release: &ReleaseName) -> Result<FileLock, Exe
             None => std::thread::sleep(Duration::from_millis(5)),
         }
     };
-    if let Some(other) = Running::read(lock.file()).filter(Running::lives) {
+    let found = Running::look(lock.file()).or_refused(|| format!("read {path}"))?;
+    if let Some(other) = found.filter(Running::lives) {
         return Err(ExecError::Runs(other.pid));
     }
     let pid = std::process::id();

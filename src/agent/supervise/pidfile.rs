@@ -35,7 +35,7 @@ pub struct Pidfile;
 
 impl Supervisor for Pidfile {
     fn start(&self, dir: &RoleDir, release: &ReleaseName, unit: &Unit) -> Result<Started, SuperviseError> {
-        if let Some(running) = running(dir).filter(Running::lives) {
+        if let Some(running) = running(dir)?.filter(Running::lives) {
             if running.release == *release {
                 return Ok(Started { pid: running.pid, already: true });
             }
@@ -49,7 +49,7 @@ impl Supervisor for Pidfile {
     fn stop(&self, dir: &RoleDir, unit: Option<&Unit>) -> Result<Stopped, SuperviseError> {
         let begun = Instant::now();
         let mut stopped = Stopped { ran: false, killed: false, duration_ms: 0 };
-        let Some(running) = running(dir) else { return Ok(stopped) };
+        let Some(running) = running(dir)? else { return Ok(stopped) };
         stopped.ran = running.lives();
         // Its children may outlive the leader; while they do, its number is not given out again.
         if running.group_lives() {
@@ -68,7 +68,7 @@ impl Supervisor for Pidfile {
         // Whoever starts it now waits for this lock and then finds nothing on record.
         let path = dir.pid();
         if let Some(lock) = FileLock::attempt(&path)?
-            && Running::read(lock.file()).as_ref() == Some(&running)
+            && Running::look(lock.file()).at("read", &path)?.as_ref() == Some(&running)
         {
             lock.file().set_len(0).at("empty", &path)?;
         }
@@ -77,7 +77,7 @@ impl Supervisor for Pidfile {
     }
 
     fn status(&self, dir: &RoleDir) -> Result<Process, SuperviseError> {
-        let Some(running) = running(dir) else {
+        let Some(running) = running(dir)? else {
             return Ok(Process { state: ProcessState::Stopped, pid: None, release: None });
         };
         let state = if running.lives() {
@@ -92,8 +92,13 @@ impl Supervisor for Pidfile {
     }
 }
 
-fn running(dir: &RoleDir) -> Option<Running> {
-    Running::read(&File::open(dir.pid()).ok()?)
+/// What was started last. A file that cannot be read is no proof that nothing runs.
+fn running(dir: &RoleDir) -> Result<Option<Running>, SuperviseError> {
+    let path = dir.pid();
+    match File::open(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        other => Ok(Running::look(&other.at("open", &path)?).at("read", &path)?),
+    }
 }
 
 fn spec(dir: &RoleDir, release: &ReleaseName, unit: &Unit) -> Result<Spec, SuperviseError> {
