@@ -73,7 +73,7 @@ pub(super) fn collect(root: &Root, request: GcRequest) -> Result<Collected, Agen
         }
         let paths: Vec<Utf8PathBuf> =
             desk.state().releases.keys().map(|release| desk.dir().release(release)).collect();
-        let in_use = users_of(&paths);
+        let in_use = users_of(&paths).at("read", "/proc".into())?;
         let in_use = |release: &ReleaseName| in_use.contains_key(&desk.dir().release(release));
         let garbage = garbage(desk.state(), request.keep, in_use);
         for (release, known) in desk.state().releases.clone() {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use serde::de::DeserializeOwned;
@@ -15,7 +16,7 @@ use super::start::Place;
 use super::target::target;
 use crate::agent::{Call, Claim, Owner, Request};
 use crate::inventory::Node;
-use crate::model::{Digest, NodeName};
+use crate::model::{Digest, NodeName, Span};
 use crate::transport::{Connection, Connector};
 
 /// Processes that answer calls to a node at a time: a long one must not hold up the others, and sshd allows
@@ -61,7 +62,7 @@ impl Remote {
         };
         let connection = connector.connect(&target(node)).await?;
         let place = Place { node: &node.name, connection: &connection, root: &node.root, agent: &agent };
-        let (lines, have) = place.start().await?;
+        let (lines, have) = in_time(&node.name, Some(START), place.start()).await?;
         Ok(Self(Arc::new(State {
             node: node.name.clone(),
             root: node.root.clone(),
@@ -109,6 +110,7 @@ impl Remote {
             Some(lines) => lines,
             None => self.start("call").await?,
         };
+        let patience = patience(&request);
         let claim = state.claim.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let call = Call { token: self.token(), claim, request };
         let mut bytes = serde_json::to_vec(&call).map_err(|error| self.protocol(&error))?;
@@ -116,7 +118,7 @@ impl Remote {
         if lines.send(bytes.into()).await.is_err() {
             return Err(lines.failure().await);
         }
-        let answer = lines.answer().await;
+        let answer = in_time(&state.node, patience, lines.answer()).await;
         // After an answer, good or bad, the process waits for the next request.
         let stays = match &answer {
             Ok(_) | Err(RemoteError::Agent { .. } | RemoteError::Locked { .. }) => lines.is_quiet(),
@@ -145,7 +147,7 @@ impl Remote {
             }
         }
         let mut lines = self.start(&operation).await?;
-        let owner: Owner = lines.answer().await?;
+        let owner: Owner = in_time(&self.0.node, Some(LOOK), lines.answer()).await?;
         self.claim_as(claim);
         self.0.token.store(owner.token, Ordering::SeqCst);
         *held = Some(Held { owner: owner.clone(), lines });
@@ -181,6 +183,49 @@ impl Remote {
     fn protocol(&self, error: &serde_json::Error) -> RemoteError {
         RemoteError::Protocol { node: self.0.node.clone(), what: error.to_string() }
     }
+}
+
+/// How long a node may take to check the agent's program, and to be sent it where it lacks it.
+const START: Duration = Duration::from_mins(10);
+
+/// How long a node may take to say something that it has at hand.
+const LOOK: Duration = Duration::from_secs(20);
+
+/// How long it may take for what has to wait for whoever is at the role.
+const CHANGE: Duration = Duration::from_mins(3);
+
+/// How long an answer is waited for; `None` where that is for the caller to say, since it depends on what there is.
+fn patience(request: &Request) -> Option<Duration> {
+    match request {
+        Request::Status { .. } => Some(LOOK),
+        Request::Have { .. }
+        | Request::Preview(_)
+        | Request::Confirm { .. }
+        | Request::MarkBad { .. }
+        | Request::Pin { .. }
+        | Request::ServiceStatus { .. }
+        | Request::Journal { .. } => Some(CHANGE),
+        Request::Stage(_)
+        | Request::Activate { .. }
+        | Request::Rollback { .. }
+        | Request::Drift { .. }
+        | Request::Heal { .. }
+        | Request::Gc(_)
+        | Request::ServiceStart { .. }
+        | Request::ServiceStop { .. }
+        | Request::Probe { .. } => None,
+    }
+}
+
+/// What comes of `work`, if it comes in time.
+pub(super) async fn in_time<T>(
+    node: &NodeName,
+    patience: Option<Duration>,
+    work: impl Future<Output = Result<T, RemoteError>>,
+) -> Result<T, RemoteError> {
+    let Some(patience) = patience else { return work.await };
+    let silent = |_| RemoteError::Silent { node: node.clone(), within: Span(patience) };
+    tokio::time::timeout(patience, work).await.map_err(silent)?
 }
 
 /// A node's own program; hashing it takes a moment.

@@ -9,16 +9,22 @@
 //! * The script's text has no newline, backslash or `!`: csh and fish read these even inside quotes.
 //! * What the script says starts with [`MARK`]; other lines are of the shell's start-up files.
 
+use std::time::Duration;
+
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::agent_binary::AgentBinary;
 use super::error::{RemoteError, StartFailure};
 use super::lines::{Ended, Lines};
+use super::remote_node::in_time;
 use crate::agent::{Call, Claim, Have, Request};
 use crate::model::NodeName;
 use crate::transport::{Connection, ExitStatus, Reason};
 
 const MARK: &str = "windlass: ";
+
+/// How long a node may take to hash the agent's program and to start it.
+const ATTEMPT: Duration = Duration::from_mins(1);
 
 /// Agents of other versions that stay on a node.
 const KEPT: usize = 3;
@@ -77,12 +83,12 @@ impl Place<'_> {
             let have = self.greeted(&mut lines).await?;
             return Ok((lines, have));
         }
-        match self.attempt(true).await? {
+        match self.attempt_in_time(true).await? {
             Found::Running(running) => return Ok(*running),
             Found::Absent | Found::Wrong => self.upload().await?,
         }
         // Without a program that hashes, what was just written is what was sent.
-        match self.attempt(false).await? {
+        match self.attempt_in_time(false).await? {
             Found::Running(running) => Ok(*running),
             Found::Absent | Found::Wrong => Err(self.failed(StartFailure::Changed { path: self.path() })),
         }
@@ -98,6 +104,11 @@ impl Place<'_> {
 
     async fn script(&self, script: &str) -> Result<Lines, RemoteError> {
         self.exec(&format!("exec /bin/sh -c {}", Connection::quote(script))).await
+    }
+
+    /// A node whose disk hangs lets one in and says nothing.
+    async fn attempt_in_time(&self, must_hash: bool) -> Result<Found, RemoteError> {
+        in_time(self.node, Some(ATTEMPT), self.attempt(must_hash)).await
     }
 
     /// Runs the agent if it is there and is what it should be.

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -29,7 +29,7 @@ stop = { signal = "TERM", timeout = "2s" }
 /// Runs, and is told apart from others by where it stands.
 pub(crate) const GOOD: &str = "#!/bin/sh\nexec sleep 1000\n";
 /// Ends while its gate is waited for.
-pub(crate) const DIES: &str = "#!/bin/sh\nsleep 0.1\nexit 3\n";
+pub(crate) const DIES: &str = "#!/bin/sh\nexit 3\n";
 
 pub(crate) struct Cluster {
     _temporary: tempfile::TempDir,
@@ -120,10 +120,6 @@ impl Cluster {
         let out = self.command(args).output().unwrap();
         assert_eq!(out.status.code(), Some(code), "{args:?}\n{}", text(&out));
         text(&out)
-    }
-
-    pub(crate) fn spawn(&self, args: &[&str]) -> Child {
-        self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
     /// What `status` says, which must be so.
@@ -224,7 +220,7 @@ impl Cluster {
     pub(crate) fn debris(&self) -> Vec<PathBuf> {
         let temporary = |path: &PathBuf| {
             let name = path.file_name().unwrap().to_string_lossy();
-            [".tmp-", ".staging-", ".new-", ".unsynced-"].iter().any(|prefix| name.starts_with(prefix))
+            [".tmp-", ".staging-", ".new-"].iter().any(|prefix| name.starts_with(prefix))
         };
         let below = |dir: PathBuf| {
             walkdir::WalkDir::new(dir).into_iter().map(|entry| entry.unwrap().into_path()).filter(temporary)

@@ -159,7 +159,7 @@ fn fails_everywhere(bench: &Bench, tracer: &mut Tracer, operation: &Operation, s
             }
             // What fails once can still be tidied up behind.
             if !error.0.ends_with('+') && !call.starts_with("unlink") && !call.starts_with("rmdir") {
-                bench.no_debris(&what, operation.name == "receive");
+                bench.no_debris(&what, operation.name == "receive" || ended.code != Some(0));
             }
             (operation.again)(bench, &what);
             bench.whole(&what);

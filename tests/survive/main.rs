@@ -12,11 +12,16 @@ mod controller;
 mod errors;
 mod fencing;
 mod kills;
+mod lies;
+mod network;
 #[allow(dead_code, reason = "each test program uses its own part")]
 #[path = "../agent/lab.rs"]
 mod node;
 mod operations;
 mod operators;
+mod secrets;
+#[path = "../support/sshd.rs"]
+mod sshd;
 mod tracer;
 
 /// Whether everything is tried, not a part that is quick.

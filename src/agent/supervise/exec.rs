@@ -64,14 +64,14 @@ impl Running {
     }
 
     /// Whether that very process still lives.
-    pub(super) fn lives(&self) -> bool {
-        self.boot == boot::id()
-            && process::stat(self.pid).is_some_and(|stat| stat.start == self.start && !stat.zombie)
+    pub(super) fn lives(&self) -> std::io::Result<bool> {
+        let found = process::stat(self.pid)?;
+        Ok(self.boot == boot::id() && found.is_some_and(|stat| stat.start == self.start && !stat.zombie))
     }
 
     /// Whether that very process or one of its group still lives.
-    pub(super) fn group_lives(&self) -> bool {
-        self.boot == boot::id() && !process::members(self.pid).is_empty()
+    pub(super) fn group_lives(&self) -> std::io::Result<bool> {
+        Ok(self.boot == boot::id() && !process::members(self.pid)?.is_empty())
     }
 }
 
@@ -164,11 +164,14 @@ fn record_pid(path: &Utf8PathBuf, release: &ReleaseName) -> Result<FileLock, Exe
         }
     };
     let found = Running::look(lock.file()).or_refused(|| format!("read {path}"))?;
-    if let Some(other) = found.filter(Running::lives) {
+    if let Some(other) = found
+        && other.lives().or_refused(|| "look at /proc".to_owned())?
+    {
         return Err(ExecError::Runs(other.pid));
     }
     let pid = std::process::id();
-    let start = process::stat(pid).map_or(0, |stat| stat.start);
+    let own = process::stat(pid).or_refused(|| "look at /proc".to_owned())?;
+    let start = own.map_or(0, |stat| stat.start);
     let running = Running { pid, start, boot: boot::id().to_owned(), release: release.clone() };
     let bytes = serde_json::to_vec(&running)?;
     let mut file = lock.file();

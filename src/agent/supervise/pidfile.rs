@@ -35,7 +35,9 @@ pub struct Pidfile;
 
 impl Supervisor for Pidfile {
     fn start(&self, dir: &RoleDir, release: &ReleaseName, unit: &Unit) -> Result<Started, SuperviseError> {
-        if let Some(running) = running(dir)?.filter(Running::lives) {
+        if let Some(running) = running(dir)?
+            && lives(&running)?
+        {
             if running.release == *release {
                 return Ok(Started { pid: running.pid, already: true });
             }
@@ -50,17 +52,17 @@ impl Supervisor for Pidfile {
         let begun = Instant::now();
         let mut stopped = Stopped { ran: false, killed: false, duration_ms: 0 };
         let Some(running) = running(dir)? else { return Ok(stopped) };
-        stopped.ran = running.lives();
+        stopped.ran = lives(&running)?;
         // Its children may outlive the leader; while they do, its number is not given out again.
-        if running.group_lives() {
+        if group_lives(&running)? {
             let (signal, timeout) = unit.map_or((Signal::TERM, Duration::from_mins(1)), |unit| {
                 (signal(&unit.signal), unit.timeout())
             });
             send(&running, signal)?;
-            if !wait(&running, timeout) {
+            if !wait(&running, timeout)? {
                 stopped.killed = true;
                 send(&running, Signal::KILL)?;
-                if !wait(&running, AFTER_KILL) {
+                if !wait(&running, AFTER_KILL)? {
                     return Err(SuperviseError::Unkillable(running.pid));
                 }
             }
@@ -80,7 +82,7 @@ impl Supervisor for Pidfile {
         let Some(running) = running(dir)? else {
             return Ok(Process { state: ProcessState::Stopped, pid: None, release: None });
         };
-        let state = if running.lives() {
+        let state = if lives(&running)? {
             ProcessState::Running
         } else if std::path::Path::new("/proc/self/stat").exists() {
             ProcessState::Failed
@@ -90,6 +92,14 @@ impl Supervisor for Pidfile {
         let pid = (state == ProcessState::Running).then_some(running.pid);
         Ok(Process { state, pid, release: Some(running.release) })
     }
+}
+
+fn lives(running: &Running) -> Result<bool, SuperviseError> {
+    Ok(running.lives().at("look at", "/proc".into())?)
+}
+
+fn group_lives(running: &Running) -> Result<bool, SuperviseError> {
+    Ok(running.group_lives().at("look at", "/proc".into())?)
 }
 
 /// What was started last. A file that cannot be read is no proof that nothing runs.
@@ -230,16 +240,16 @@ fn send(running: &Running, signal: Signal) -> Result<(), SuperviseError> {
 }
 
 /// Whether all of the group ended in time.
-fn wait(running: &Running, timeout: Duration) -> bool {
+fn wait(running: &Running, timeout: Duration) -> Result<bool, SuperviseError> {
     let until = Instant::now() + timeout;
     let mut pause = Duration::from_millis(2);
     loop {
         // The leader first: asking for one is cheaper than for all.
-        if !running.lives() && !running.group_lives() {
-            return true;
+        if !lives(running)? && !group_lives(running)? {
+            return Ok(true);
         }
         if Instant::now() >= until {
-            return false;
+            return Ok(false);
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
