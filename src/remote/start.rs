@@ -33,6 +33,13 @@ const KEPT: usize = 3;
 const TRUST: &str = "t() { set -- $(ls -ldn -- \"$1/\" 2>/dev/null); \
     case $1 in ?????w*|????????w*) return 1;; esac; test \"$3\" = 0 || test \"$3\" = \"$U\"; }; U=$(id -u); ";
 
+/// Names what stands on the way to `$R` and lets others exchange it: a link of another user's, or a folder in which
+/// everybody may rename what is not theirs.
+const WAY: &str = "w() { set --; P=$R; while test -n \"$P\"; do set -- \"$@\" \"$P\" \"$P/\"; P=${P%/*}; done; \
+    ls -ldn -- \"$@\" 2>/dev/null | while read -r Q N O X; do X=${X%% -> *}; case $Q in \
+    l*) case $O in 0|\"$U\") ;; *) echo \"/${X#*/}\"; break;; esac;; \
+    ????????w[-x]*) echo \"/${X#*/}\"; break;; esac; done; }; ";
+
 /// The sha256 of `$A`, or `none` where nothing can hash.
 const HASH: &str = "if H=$(sha256sum <\"$A\" 2>/dev/null); then H=${H%% *}; \
     elif H=$(shasum -a 256 <\"$A\" 2>/dev/null); then H=${H%% *}; \
@@ -146,7 +153,8 @@ impl Place<'_> {
         format!(
             "M=$(uname -s 2>/dev/null)/$(uname -m 2>/dev/null); \
              case $M in {patterns}|/) ;; *) echo {MARK}machine $M; exit 0;; esac; \
-             R={root}; D={folder}; A={path}; {TRUST}\
+             R={root}; D={folder}; A={path}; {TRUST}{WAY}F=$(w); \
+             test -z \"$F\" || {{ echo {MARK}foreign \"$F\"; exit 0; }}; \
              if test -f \"$A\"; then \
              t \"$R\" || {{ echo {MARK}foreign \"$R\"; exit 0; }}; \
              t \"$D\" || {{ echo {MARK}foreign \"$D\"; exit 0; }}; \
@@ -211,8 +219,8 @@ impl Place<'_> {
         let (root, folder) =
             (Connection::quote(self.root.as_str()), Connection::quote(self.folder().as_str()));
         let script = format!(
-            "LC_ALL=C; export LC_ALL; umask 022; R={root}; D={folder}; {TRUST}\
-             mkdir -p -- {parent} || exit 1; test -d \"$R\" || (umask 077; mkdir -- \"$R\") || exit 1; \
+            "LC_ALL=C; export LC_ALL; umask 022; R={root}; D={folder}; {TRUST}{WAY}F=$(w); \
+             test -z \"$F\" || {{ echo {MARK}foreign \"$F\"; exit 0; }}; mkdir -p -- {parent} || exit 1; test -d \"$R\" || (umask 077; mkdir -- \"$R\") || exit 1; \
              t \"$R\" || {{ echo {MARK}foreign \"$R\"; exit 0; }}; \
              test -d \"$D\" || mkdir -- \"$D\" || exit 1; \
              t \"$D\" || {{ echo {MARK}foreign \"$D\"; exit 0; }}; \
@@ -260,7 +268,7 @@ mod tests {
 
     #[test]
     fn scripts_are_safe_inside_any_shells_quotes() {
-        for text in [TRUST, HASH] {
+        for text in [TRUST, WAY, HASH] {
             assert!(!text.contains(['\n', '\\', '!']), "{text}");
         }
     }

@@ -19,6 +19,7 @@ mod network;
 mod node;
 mod operations;
 mod operators;
+mod planted;
 mod secrets;
 #[path = "../support/sshd.rs"]
 mod sshd;
