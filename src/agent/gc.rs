@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::desk::Desk;
 use super::error::AgentError;
 use super::layout::Root;
+use super::lock::Authority;
 use super::names::ReleaseName;
 use super::record::Record;
 use super::recover;
@@ -63,11 +64,17 @@ pub struct CollectedRelease {
 }
 
 /// Removes what is not needed.
-pub(super) fn collect(root: &Root, request: GcRequest) -> Result<Collected, AgentError> {
+pub(super) fn collect(
+    root: &Root,
+    request: GcRequest,
+    authority: &Authority,
+) -> Result<Collected, AgentError> {
     let mut collected = Collected { dry_run: request.dry_run, ..Collected::default() };
     let (mut used, mut gone) = (BTreeSet::new(), BTreeSet::new());
     for dir in root.roles()?.into_iter().filter(super::layout::RoleDir::exists) {
         let mut desk = Desk::open(root, dir.role())?;
+        // Waiting for the role may have taken long enough to lose the lock.
+        authority.check(root)?;
         if !request.dry_run {
             recover::clear(&desk)?;
         }

@@ -17,7 +17,8 @@ fn hit<'a>(at: usize, what: &'a str, counted: &'a [&'a str]) -> Hit<'a> {
 
 /// Two nodes on version 1, and version 2 to come.
 fn ready() -> Cluster {
-    let cluster = Cluster::local(2, "confirm_within = \"3s\"");
+    // Longer than `resume` may take on a busy machine: a guard that goes back while it plans is another matter.
+    let cluster = Cluster::local(2, "confirm_within = \"20s\"");
     cluster.build("1", GOOD);
     cluster.expect(0, &["promote"]);
     cluster.build("2", GOOD);
@@ -72,7 +73,7 @@ fn promote_killed_at_each_call() {
     cluster.reset();
     let whole = tracer.run(&words, None, hit(usize::MAX >> 1, "kill", CHANGES));
     assert_eq!(whole.code, Some(0), "{}{}", whole.stdout, whole.stderr);
-    let step = if long() { 1 } else { whole.count / 9 };
+    let step = if long() { 1 } else { whole.count / 6 };
     let first = 1 + usize::try_from(std::process::id()).unwrap() % step;
     let mut kills = 0;
     for at in (first..).step_by(step) {
@@ -87,4 +88,70 @@ fn promote_killed_at_each_call() {
         recovers(&cluster, &format!("promote killed at call {at}, {}", ended.what.unwrap_or_default()));
     }
     eprintln!("promote: {} calls, {kills} kills", whole.count);
+}
+
+/// What a controller may be told by its own disk, and by which calls.
+const ERRORS: &[(&str, &[&str])] = &[
+    (
+        "ENOSPC",
+        &["creat", "write", "fsync", "fdatasync", "rename", "renameat", "link", "linkat", "mkdir", "mkdirat"],
+    ),
+    ("EIO", &["write", "fsync", "fdatasync", "rename", "renameat", "link", "linkat", "unlink", "ftruncate"]),
+    (
+        "EINTR",
+        &[
+            "write",
+            "fsync",
+            "fdatasync",
+            "rename",
+            "renameat",
+            "link",
+            "linkat",
+            "unlinkat",
+            "mkdir",
+            "flock",
+        ],
+    ),
+    ("EROFS", &["creat", "rename", "renameat", "link", "linkat", "mkdir", "mkdirat"]),
+    ("EDQUOT", &["creat", "write"]),
+    ("ENOSPC+", &["creat", "write", "fsync", "fdatasync", "rename", "link", "linkat", "mkdir"]),
+    ("EMFILE", &["open"]),
+    ("EMFILE+", &["open"]),
+];
+
+#[test]
+fn promote_with_errors_at_each_call() {
+    let cluster = ready();
+    let Some(mut tracer) = Tracer::start(cluster.dir.parent().unwrap()) else { return };
+    let words = cluster.words(&["promote"]);
+    let (mut tries, mut codes) = (0, std::collections::BTreeMap::new());
+    for (number, (error, counted)) in ERRORS.iter().enumerate() {
+        // The short version has one of each: not always the same one.
+        let first =
+            if long() { 1 } else { 1 + (usize::try_from(std::process::id()).unwrap() + number * 5) % 11 };
+        for at in first.. {
+            cluster.reset();
+            let ended = tracer.run(&words, None, hit(at, error, counted));
+            let said = format!("{}{}", ended.stdout, ended.stderr);
+            if ended.hits == 0 {
+                assert_eq!(ended.code, Some(0), "{said}");
+                break;
+            }
+            let call = ended.what.clone().unwrap_or_default();
+            let what = format!("promote with {error} at call {at}, {call}");
+            tries += 1;
+            *codes.entry((*error, ended.code)).or_insert(0) += 1;
+            assert!(!said.contains("panicked") && !said.contains(SECRET), "{what}: {said}");
+            assert!(matches!(ended.code, Some(0..=4)), "{what}: {:?} {said}", ended.code);
+            if ended.code != Some(0) {
+                assert_ne!(*error, "EINTR", "{what}: {said}");
+                assert!(said.contains("could not "), "{what}: {said}");
+            }
+            recovers(&cluster, &what);
+            if !long() {
+                break;
+            }
+        }
+    }
+    eprintln!("promote: {tries} errors: {codes:?}");
 }
