@@ -88,6 +88,15 @@ struct Stager<'a> {
 /// Makes a release ready, or finds it ready.
 pub(super) fn stage(desk: &mut Desk, request: &StageRequest) -> Result<Staged, AgentError> {
     recover::clear(desk)?;
+    let staged = make(desk, request);
+    if staged.is_err() {
+        // The failure to tell is the first; whoever stages next clears what this cannot.
+        let _ = recover::clear(desk);
+    }
+    staged
+}
+
+fn make(desk: &mut Desk, request: &StageRequest) -> Result<Staged, AgentError> {
     let mut objects = Objects::open_to_add(desk.root())?;
     let stager = Stager::read(desk, request, &objects)?;
     if let Some(Existing { release, files, unit }) = stager.draft.existing(desk.dir(), desk.state())? {
