@@ -67,7 +67,8 @@ impl Cluster {
         for (number, node) in self.nodes.iter().enumerate() {
             let root = self.root(node);
             let reach = reach(number + 1);
-            text += &format!("\n[nodes.{node}]\nroot = \"{}\"\nroles = [\"web\"]\n{reach}", root.display());
+            let root = root.display();
+            text.extend([format!("\n[nodes.{node}]\nroot = \"{root}\"\nroles = [\"web\"]\n"), reach]);
         }
         std::fs::write(self.dir.join("cluster.toml"), text).unwrap();
     }

@@ -9,7 +9,7 @@ use crate::sshd::Sshd;
 
 /// The most that a controller may need, and how long it may take.
 const MEMORY: u64 = 250 << 20;
-const TIME: Duration = Duration::from_secs(60);
+const TIME: Duration = Duration::from_mins(1);
 
 /// How a node lies, and what has to be said of it.
 const LIES: [&str; 12] = [

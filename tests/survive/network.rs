@@ -16,7 +16,7 @@ use crate::node::until;
 use crate::sshd::keygen;
 
 /// How long a controller may take to give up a node that it does not hear any more.
-const BOUND: Duration = Duration::from_secs(60);
+const BOUND: Duration = Duration::from_mins(1);
 
 fn run(program: &str, args: &[&str]) -> Result<(), String> {
     let path = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin";
@@ -164,11 +164,11 @@ impl Net {
     }
 
     fn reached_at(&self, address: &str, port: u16) {
-        let ssh = format!("[ssh]\nknown_hosts = {:?}", self.dir.join("known_hosts"));
+        let ssh = format!("[ssh]\nknown_hosts = \"{}\"", self.dir.join("known_hosts").display());
         self.cluster.write(POLICY, &ssh, |number| match number {
             1 => format!(
-                "address = {address:?}\nport = {port}\nuser = \"root\"\nidentity = {:?}\n",
-                self.dir.join("client")
+                "address = {address:?}\nport = {port}\nuser = \"root\"\nidentity = \"{}\"\n",
+                self.dir.join("client").display()
             ),
             _ => "transport = \"local\"\n".to_owned(),
         });

@@ -19,13 +19,13 @@ fn a_secret_is_in_the_rendered_conf_and_the_unit_and_nowhere_else() {
     // Its parts are looked for as well, and how it may be written.
     let token = format!("wlt{:x}Zq{}", std::process::id(), uuid());
     let half = &token[..token.len() / 2];
-    let hex = token.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = data_encoding::HEXLOWER.encode(token.as_bytes());
     let base64 = data_encoding::BASE64_NOPAD.encode(token.as_bytes());
     let forms = [half, &hex, &base64];
     let mut said = String::new();
     let mut run = |args: &[&str]| {
         let out = cluster.command(args).env("LAB_PW", &token).output().unwrap();
-        said += &format!("{args:?} {:?}\n{}\n", out.status.code(), text(&out));
+        said.extend([format!("{args:?} {:?}\n", out.status.code()), text(&out)]);
         assert_eq!(in_arguments(&token), Vec::<u32>::new());
         out.status.code().unwrap()
     };
