@@ -16,8 +16,8 @@ use crate::bundle::manifest::MAX_MANIFEST;
 use crate::bundle::{
     Entry, Manifest, ManifestError, Node, RECORD_PATH, Record, RecordError, Toc, TocError, Tree, TreeError,
 };
-use crate::fs::{IoError, IoResultExt as _, rename_directory, sync_dir};
-use crate::model::Digest;
+use crate::fs::{DirLock, IoError, IoResultExt as _, LockKind, calls, rename_directory, sync_dir};
+use crate::model::{Cancel, Digest};
 
 /// The most bytes of a compressed table of contents.
 pub(super) const MAX_TOC: u64 = 256 << 20;
@@ -197,6 +197,9 @@ pub(super) fn check_tocs(
     Ok(checked)
 }
 
+/// A bundle that is being stored has a name that starts so.
+const NEW: &str = ".new-";
+
 fn toc_name(digest: &Digest) -> String {
     format!("toc-{}", digest.hex())
 }
@@ -260,31 +263,63 @@ impl Root {
     ) -> Result<Bundle, BundleError> {
         let checked = check_manifest(digest, manifest, config)?;
         let decoded = check_tocs(digest, &checked, tocs)?;
-        let dir = self.bundle(&digest);
         if self.load_bundle(digest).is_err() {
-            // What is there is damaged, or of a push that was broken off.
-            crate::fs::remove_tree(&dir)?;
-            let new = self.bundles().join(format!(".new-{}-{}", std::process::id(), digest.short()));
-            crate::fs::remove_tree(&new)?;
-            std::fs::create_dir(&new).at("create", &new)?;
-            let named = checked.layers.iter().map(|layer| toc_name(&layer.place.digest));
-            let files = [("manifest".to_owned(), manifest), ("config".to_owned(), config)];
-            let tocs = named.zip(tocs.iter().map(Vec::as_slice));
-            for (name, bytes) in files.into_iter().chain(tocs) {
-                let path = new.join(name);
-                let mut file = std::fs::File::create(&path).at("create", &path)?;
-                file.write_all(bytes).and_then(|()| file.sync_all()).at("write", &path)?;
-            }
-            sync_dir(&new)?;
-            match rename_directory(&new, &dir) {
-                // Somebody else stored the same bundle meanwhile.
-                Err(error) if error.source.kind() == std::io::ErrorKind::AlreadyExists => {
-                    crate::fs::remove_tree(&new)?;
-                }
-                other => other?,
+            // One at a time: whatever has no name of its own then is of a process that was killed.
+            let _alone = DirLock::wait(&self.bundles(), LockKind::Exclusive, &Cancel::new())?;
+            self.clear_bundles()?;
+            if self.load_bundle(digest).is_err() {
+                self.make_bundle(digest, &checked, [manifest, config], tocs)?;
             }
         }
         Ok(Bundle { digest, manifest: checked, tocs: decoded })
+    }
+
+    fn make_bundle(
+        &self,
+        digest: Digest,
+        checked: &Manifest,
+        [manifest, config]: [&[u8]; 2],
+        tocs: &[Vec<u8>],
+    ) -> Result<(), BundleError> {
+        let dir = self.bundle(&digest);
+        // What is there is damaged, or of a push that was broken off.
+        crate::fs::remove_tree(&dir)?;
+        let new = self.bundles().join(format!("{NEW}{}", digest.short()));
+        calls::create_dir(&new, 0o777).at("create", &new)?;
+        let named = checked.layers.iter().map(|layer| toc_name(&layer.place.digest));
+        let files = [("manifest".to_owned(), manifest), ("config".to_owned(), config)];
+        let tocs = named.zip(tocs.iter().map(Vec::as_slice));
+        let made = files.into_iter().chain(tocs).try_for_each(|(name, bytes)| {
+            let path = new.join(name);
+            let mut file = std::fs::File::create(&path).at("create", &path)?;
+            file.write_all(bytes).and_then(|()| file.sync_all()).at("write", &path)
+        });
+        let made = made.and_then(|()| sync_dir(&new)).and_then(|()| rename_directory(&new, &dir));
+        if made.is_err() {
+            // The failure to tell is the first; whoever stores a bundle next clears this.
+            let _ = crate::fs::remove_tree(&new);
+        }
+        Ok(made?)
+    }
+
+    /// Removes what killed processes left of bundles. The caller holds `bundles/` alone.
+    fn clear_bundles(&self) -> Result<(), IoError> {
+        let dir = self.bundles();
+        for entry in dir.read_dir_utf8().at("read", &dir)? {
+            let entry = entry.at("read", &dir)?;
+            if entry.file_name().starts_with(NEW) {
+                crate::fs::remove_tree(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what killed processes left of bundles, unless somebody is storing one now.
+    pub(super) fn clear_unfinished_bundles(&self) -> Result<(), IoError> {
+        match DirLock::attempt(&self.bundles(), LockKind::Exclusive)? {
+            Some(_alone) => self.clear_bundles(),
+            None => Ok(()),
+        }
     }
 
     /// Forgets a bundle.

@@ -21,7 +21,7 @@ use super::place::{in_persist, is_scratch, persist_target};
 use super::release::{ReleaseError, ReleaseRecord, Rendered};
 use super::unsynced::hash_file;
 use crate::bundle::{Node, Record};
-use crate::fs::{IoError, IoResultExt as _, open_beneath, open_directory};
+use crate::fs::{IoError, IoResultExt as _, calls, open_beneath, open_directory};
 use crate::model::{BundlePath, Digest};
 
 /// How a path differs.
@@ -251,7 +251,7 @@ fn extras(
         let own = BundlePath::new(&path).is_ok_and(|path| is_scratch(record, &path));
         if matches!(should.get(&path), Some(Should::Directory { .. })) && !own {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+            match calls::openat(dir, name, flags, Mode::empty()) {
                 Ok(below) => extras(&below, &format!("{path}/"), should, record, found)?,
                 // It was told as changed already.
                 Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => {}

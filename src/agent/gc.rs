@@ -19,12 +19,13 @@ use serde::{Deserialize, Serialize};
 use super::desk::Desk;
 use super::error::AgentError;
 use super::layout::Root;
+use super::lock::Authority;
 use super::names::ReleaseName;
 use super::record::Record;
 use super::recover;
 use super::state::State;
 use super::supervise::users_of;
-use crate::fs::{DirLock, IoError, IoResultExt as _, LockKind, clear_leftovers, remove_tree};
+use crate::fs::{DirLock, IoError, IoResultExt as _, LockKind, calls, clear_leftovers, remove_tree};
 use crate::model::{Digest, Role};
 
 /// What to remove.
@@ -63,17 +64,23 @@ pub struct CollectedRelease {
 }
 
 /// Removes what is not needed.
-pub(super) fn collect(root: &Root, request: GcRequest) -> Result<Collected, AgentError> {
+pub(super) fn collect(
+    root: &Root,
+    request: GcRequest,
+    authority: &Authority,
+) -> Result<Collected, AgentError> {
     let mut collected = Collected { dry_run: request.dry_run, ..Collected::default() };
     let (mut used, mut gone) = (BTreeSet::new(), BTreeSet::new());
     for dir in root.roles()?.into_iter().filter(super::layout::RoleDir::exists) {
         let mut desk = Desk::open(root, dir.role())?;
+        // Waiting for the role may have taken long enough to lose the lock.
+        authority.check(root)?;
         if !request.dry_run {
             recover::clear(&desk)?;
         }
         let paths: Vec<Utf8PathBuf> =
             desk.state().releases.keys().map(|release| desk.dir().release(release)).collect();
-        let in_use = users_of(&paths);
+        let in_use = users_of(&paths).at("read", "/proc".into())?;
         // One that is about to be brought up again has no process, and still needs its release.
         let kept = desk.process().ok().and_then(|process| process.release);
         let in_use = |release: &ReleaseName| {
@@ -159,19 +166,14 @@ fn objects(root: &Root, gone: &BTreeSet<Utf8PathBuf>, collected: &mut Collected)
                 continue;
             }
             if !collected.dry_run {
-                std::fs::remove_file(entry.path()).at("remove", entry.path())?;
+                calls::remove_file(entry.path()).at("remove", entry.path())?;
             }
             collected.objects += 1;
             collected.bytes += meta.len();
         }
     }
     if !collected.dry_run {
-        for entry in root.bundles().read_dir_utf8().at("read", &root.bundles())? {
-            let entry = entry.at("read", &root.bundles())?;
-            if entry.file_name().starts_with(".new-") {
-                remove_tree(entry.path())?;
-            }
-        }
+        root.clear_unfinished_bundles()?;
     }
     Ok(())
 }

@@ -26,10 +26,11 @@ use super::error::AgentError;
 use super::key::Key;
 use super::names::ReleaseName;
 use super::objects::{ObjectError, ObjectId, Objects};
+use super::recover;
 use super::render::{Context, Text};
 use super::stage;
 use crate::fs::{
-    IoError, IoResultExt as _, move_over, open_directory, open_directory_beneath, open_path_beneath,
+    IoError, IoResultExt as _, calls, move_over, open_directory, open_directory_beneath, open_path_beneath,
     sync_file_system, temporary_name,
 };
 use crate::model::BundlePath;
@@ -82,6 +83,7 @@ pub(super) fn heal(
     context: Option<&HealContext>,
 ) -> Result<Healed, AgentError> {
     let (root, dir) = (desk.root(), desk.dir());
+    recover::clear(desk)?;
     let objects = Objects::open(root)?;
     let expected = Expected::read(root, dir, release, &objects)?;
     let found = expected.differences(root, dir)?;
@@ -184,7 +186,7 @@ impl Healer<'_> {
             }
             (Should::Link(target), _) => {
                 let temporary = temporary_name(self.beside);
-                rustix::fs::symlinkat(&**target, CWD, temporary.as_std_path())
+                calls::symlinkat(&**target, CWD, temporary.as_std_path())
                     .at("create", &temporary)
                     .and_then(|()| self.place(&temporary, at))
                     .map_err(|e| told(&e))
@@ -202,7 +204,7 @@ impl Healer<'_> {
             Err(Errno::XDEV)
         } else {
             let (dir, to) = (self.objects.dir(), temporary.as_std_path());
-            rustix::fs::linkat(dir, id.path(), CWD, to, AtFlags::empty())
+            calls::linkat(dir, &*id.path(), CWD, to, AtFlags::empty())
         };
         match linked {
             Ok(()) => {}
@@ -240,12 +242,12 @@ impl Healer<'_> {
     fn directory(&self, at: &str, writable: bool) -> Result<(), IoError> {
         let shown = self.tree.join(at);
         self.in_parent(at, |parent, name| {
-            rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)).at("create", &shown)
+            calls::mkdirat(parent, name, Mode::from_raw_mode(0o755)).at("create", &shown)
         })?;
         match self.owner.filter(|_| writable) {
             Some((uid, gid)) => self.in_parent(at, |parent, name| {
                 let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-                rustix::fs::chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+                calls::chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
                     .at("change the owner of", &shown)
             }),
             None if writable => Ok(()),
@@ -257,7 +259,7 @@ impl Healer<'_> {
         let path = open_path_beneath(&self.open, self.tree, at)?;
         // Through the descriptor: whoever puts a symlink there meanwhile changes nothing.
         let through = format!("/proc/self/fd/{}", path.as_raw_fd());
-        rustix::fs::chmod(through, Mode::from_raw_mode(mode)).at("change the mode of", &self.tree.join(at))
+        calls::chmod(&*through, Mode::from_raw_mode(mode)).at("change the mode of", &self.tree.join(at))
     }
 
     /// Gives what was made under a temporary name its place.
@@ -265,7 +267,7 @@ impl Healer<'_> {
         let placed =
             self.in_parent(at, |parent, name| move_over(temporary, parent, name, &self.tree.join(at)));
         // Two names of one file are not renamed over each other, and what failed left it there.
-        let _ = std::fs::remove_file(temporary);
+        let _ = calls::remove_file(temporary);
         placed
     }
 
@@ -279,8 +281,7 @@ impl Healer<'_> {
         let shown = self.tree.join(above);
         let parent = open_directory_beneath(&self.open, self.tree, above)?;
         let mode = rustix::fs::fstat(&parent).at("read", &shown)?.st_mode & 0o7777;
-        let set =
-            |mode| rustix::fs::fchmod(&parent, Mode::from_raw_mode(mode)).at("change the mode of", &shown);
+        let set = |mode| calls::fchmod(&parent, Mode::from_raw_mode(mode)).at("change the mode of", &shown);
         if mode & 0o200 != 0 {
             return work(&parent, name);
         }
@@ -292,10 +293,10 @@ impl Healer<'_> {
 
 fn create(path: &Utf8PathBuf) -> Result<File, IoError> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = rustix::fs::open(path.as_std_path(), flags, Mode::from_raw_mode(0o600));
+    let fd = calls::open(path.as_std_path(), flags, Mode::from_raw_mode(0o600));
     Ok(File::from(fd.at("create", path)?))
 }
 
 fn chmod(file: &File, mode: u32, shown: &Utf8Path) -> Result<(), IoError> {
-    rustix::fs::fchmod(file, Mode::from_raw_mode(mode)).at("change the mode of", shown)
+    calls::fchmod(file, Mode::from_raw_mode(mode)).at("change the mode of", shown)
 }

@@ -21,14 +21,14 @@
 //!   lock                             held by a rollout; says by whom
 //! ```
 
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::accounts;
 use super::memory::Memory;
 use super::names::ReleaseName;
-use crate::fs::{IoError, IoResultExt as _};
+use super::trust::{check, check_way};
+use crate::fs::{IoError, IoResultExt as _, calls};
 use crate::model::Role;
 
 /// The folder that windlass has on a node.
@@ -104,6 +104,7 @@ impl LayoutError {
 impl Root {
     /// The root at `path`; `None` if there is nothing.
     pub fn open(path: &Utf8Path) -> Result<Option<Self>, LayoutError> {
+        check_way(path)?;
         match path.symlink_metadata() {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(IoError::new("read", path, error).into()),
@@ -123,7 +124,7 @@ impl Root {
             if let Some(parent) = path.parent() {
                 std::fs::create_dir_all(parent).at("create", parent)?;
             }
-            match std::fs::DirBuilder::new().mode(mode).create(path) {
+            match calls::create_dir(path, mode) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 other => other.at("create", path)?,
             }
@@ -328,37 +329,12 @@ impl RoleDir {
 
 /// Makes a directory unless it is there; a link in its place is an error.
 fn make_dir(path: &Utf8Path, mode: u32) -> Result<(), IoError> {
-    match std::fs::DirBuilder::new().mode(mode).create(path) {
+    match calls::create_dir(path, mode) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             crate::fs::open_directory(path).map(drop)
         }
         other => other.at("create", path),
     }
-}
-
-/// Whether a folder is a directory that only we can change.
-fn check(path: &Utf8Path, meta: &std::fs::Metadata) -> Result<(), LayoutError> {
-    let us = rustix::process::geteuid().as_raw();
-    let trusted = |uid: u32| uid == us || uid == 0;
-    if meta.is_symlink() {
-        if !trusted(meta.uid()) {
-            return Err(LayoutError::Planted { path: path.to_owned(), owner: accounts::name_of(meta.uid()) });
-        }
-        let meta = path.metadata().at("read", path)?;
-        return check(path, &meta);
-    }
-    if !meta.is_dir() {
-        return Err(LayoutError::NotADirectory(path.to_owned()));
-    }
-    let owner = || accounts::name_of(meta.uid());
-    if !trusted(meta.uid()) {
-        return Err(LayoutError::Owner { path: path.to_owned(), owner: owner(), us: accounts::name_of(us) });
-    }
-    if meta.mode() & 0o022 != 0 {
-        let mode = meta.mode() & 0o7777;
-        return Err(LayoutError::Writable { path: path.to_owned(), owner: owner(), mode });
-    }
-    Ok(())
 }
 
 #[cfg(test)]

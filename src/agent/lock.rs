@@ -136,7 +136,7 @@ impl Authority {
 /// Takes the lock.
 pub fn acquire(root: &Root, claim: &Claim) -> Result<HeldLock, LockError> {
     let path = root.lock();
-    let Some(lock) = attempt(root)? else { return Err(LockError::Held { owner: owner(root)? }) };
+    let lock = attempt_or_owner(root)?;
     let before = read(lock.file()).map_or(0, |owner| owner.token);
     let micros = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
     let named = |text: &str, or: &str| if text.is_empty() { or.to_owned() } else { text.to_owned() };
@@ -153,6 +153,19 @@ pub fn acquire(root: &Root, claim: &Claim) -> Result<HeldLock, LockError> {
     let mut file = lock.file();
     file.rewind().and_then(|()| file.set_len(0)).and_then(|()| file.write_all(&bytes)).at("write", &path)?;
     Ok(HeldLock { _lock: lock, owner })
+}
+
+/// Takes the lock, or says who has it: where that one let go meanwhile, it is tried again.
+fn attempt_or_owner(root: &Root) -> Result<FileLock, LockError> {
+    for _ in 0..25 {
+        if let Some(lock) = attempt(root)? {
+            return Ok(lock);
+        }
+        if let Some(owner) = owner(root)? {
+            return Err(LockError::Held { owner: Some(owner) });
+        }
+    }
+    Err(LockError::Held { owner: None })
 }
 
 /// A few times: who only looks whether it is held holds it for a moment as well.

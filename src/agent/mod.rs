@@ -54,6 +54,7 @@ mod stage_error;
 mod state;
 mod status;
 pub mod supervise;
+mod trust;
 mod unpack;
 mod unsynced;
 pub mod wire;

@@ -22,7 +22,7 @@ use rustix::io::Errno;
 
 use super::layout::Root;
 use super::unsynced::{Unsynced, hash_file};
-use crate::fs::{DirLock, IoError, IoResultExt as _, LockKind, open_directory};
+use crate::fs::{DirLock, IoError, IoResultExt as _, LockKind, calls, open_directory};
 use crate::model::{Digest, Hasher};
 
 /// A content and whether it is executable, which is the inode's and so part of the name.
@@ -97,8 +97,10 @@ impl Objects {
         Ok(Self { path, dir, shards: [const { AtomicBool::new(false) }; 256], unsynced: None, _lock: lock })
     }
 
-    /// Opens the store to add to it. What a power cut may have torn is hashed again first.
+    /// Opens the store to add to it. What a power cut may have torn is hashed again first, and what killed
+    /// processes left half written is removed, if nobody else uses the store.
     pub fn open_to_add(root: &Root) -> Result<Self, ObjectError> {
+        super::unsynced::clear_after_kill(&root.objects())?;
         let mut objects = Self::open(root)?;
         super::unsynced::check_after_reboot(&objects.path)?;
         objects.unsynced = Some(Unsynced::mark(&objects.path)?);
@@ -201,22 +203,32 @@ impl Objects {
 
     /// Starts an object whose content arrives in pieces.
     pub fn begin(&self, id: ObjectId) -> Result<Pending<'_>, ObjectError> {
+        if let Some(unsynced) = &self.unsynced {
+            unsynced.used();
+        }
         let shard = usize::from(id.digest.as_bytes()[0]);
         let name = &id.digest.hex()[..2];
         if !self.shards[shard].load(Ordering::Relaxed) {
-            match rustix::fs::mkdirat(&self.dir, name, Mode::from_raw_mode(0o755)) {
+            match calls::mkdirat(&self.dir, name, Mode::from_raw_mode(0o755)) {
                 Ok(()) | Err(Errno::EXIST) => self.shards[shard].store(true, Ordering::Relaxed),
                 Err(errno) => {
                     return Err(IoError::new("create", &self.path.join(name), errno).into());
                 }
             }
         }
-        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let temporary = format!("{name}/.tmp-{}-{count}", std::process::id());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.dir, &*temporary, flags, id.mode());
-        let file = File::from(fd.at("create", &self.path.join(&temporary))?);
-        Ok(Pending { objects: self, id, file, temporary: Some(temporary) })
+        loop {
+            let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+            let temporary = format!("{name}/.tmp-{}-{count}", std::process::id());
+            match calls::openat(&self.dir, &*temporary, flags, id.mode()) {
+                // A process of this number that was killed left it, perhaps before the machine started anew.
+                Err(Errno::EXIST) => {}
+                other => {
+                    let file = File::from(other.at("create", &self.path.join(&temporary))?);
+                    return Ok(Pending { objects: self, id, file, temporary: Some(temporary) });
+                }
+            }
+        }
     }
 
     /// Copies an object into `to`, checking its digest: a copy shares no fate with what it is of.
@@ -245,13 +257,13 @@ impl Objects {
         if found == id.digest {
             return Ok(());
         }
-        rustix::fs::unlinkat(&self.dir, id.path(), AtFlags::empty()).at("remove", &path)?;
+        calls::unlinkat(&self.dir, &*id.path(), AtFlags::empty()).at("remove", &path)?;
         Err(ObjectError::Content { wanted: id.digest, found })
     }
 
     fn open_object(&self, id: ObjectId) -> Result<File, ObjectError> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::openat(&self.dir, id.path(), flags, Mode::empty()) {
+        match calls::openat(&self.dir, &*id.path(), flags, Mode::empty()) {
             Ok(fd) => Ok(File::from(fd)),
             Err(Errno::NOENT) => Err(ObjectError::Absent(id.digest)),
             Err(errno) => Err(IoError::new("open", &self.path.join(id.path()), errno).into()),
@@ -308,8 +320,8 @@ impl Pending<'_> {
             let dir = &self.objects.dir;
             let time = rustix::fs::Timespec { tv_sec: MTIME, tv_nsec: 0 };
             let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
-            rustix::fs::futimens(&self.file, &times).at("set the time of", &self.shown())?;
-            rustix::fs::renameat(dir, &**temporary, dir, self.id.path())
+            calls::futimens(&self.file, &times).at("set the time of", &self.shown())?;
+            calls::renameat(dir, &**temporary, dir, &*self.id.path())
                 .at("rename a file to", &self.shown())?;
         }
         self.temporary = None;
@@ -320,8 +332,8 @@ impl Pending<'_> {
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
         if let Some(temporary) = self.temporary.take() {
-            // gc removes what this cannot.
-            let _ = rustix::fs::unlinkat(&self.objects.dir, &*temporary, AtFlags::empty());
+            // Whoever adds next removes what this cannot.
+            let _ = calls::unlinkat(&self.objects.dir, &*temporary, AtFlags::empty());
         }
     }
 }

@@ -90,8 +90,8 @@ impl Agent {
             }
             Request::Gc(request) => {
                 let root = open()?;
-                let _authority = Authority::new(&root, token, &claim)?;
-                Ok(Answer::Collected(gc::collect(&root, request)?))
+                let authority = Authority::new(&root, token, &claim)?;
+                Ok(Answer::Collected(gc::collect(&root, request, &authority)?))
             }
             change => {
                 let root = open()?;

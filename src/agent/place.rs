@@ -24,7 +24,7 @@ use super::objects::{ObjectId, Objects};
 use super::render::Text;
 use super::stage_error::StageError;
 use crate::bundle::{Entry, Node, Record};
-use crate::fs::{IoError, IoResultExt as _, open_directory};
+use crate::fs::{IoError, IoResultExt as _, calls, open_directory};
 use crate::model::BundlePath;
 
 /// What a release is made of.
@@ -113,8 +113,7 @@ impl<'a> Placer<'a> {
             let Some(at) = &persist.at else { continue };
             self.directories_to(parent(at))?;
             let target = persist_target(at, &persist.name);
-            rustix::fs::symlinkat(target, &self.dir, at.as_str())
-                .at("create", &self.shown.join(at.as_str()))?;
+            calls::symlinkat(&*target, &self.dir, at.as_str()).at("create", &self.shown.join(at.as_str()))?;
         }
         self.seal()
     }
@@ -145,8 +144,7 @@ impl<'a> Placer<'a> {
         match &entry.node {
             Node::Directory => {}
             Node::Symlink { target } => {
-                rustix::fs::symlinkat(target.as_str(), &self.dir, path)
-                    .at("create", &self.shown.join(path))?;
+                calls::symlinkat(target.as_str(), &self.dir, path).at("create", &self.shown.join(path))?;
             }
             Node::File { .. } | Node::HardLink { .. } => {
                 let (id, mode) = self.content(layer, entry)?;
@@ -187,7 +185,7 @@ impl<'a> Placer<'a> {
     }
 
     fn make_directory(&self, path: &str) -> Result<(), StageError> {
-        let made = rustix::fs::mkdirat(&self.dir, path, Mode::from_raw_mode(0o755));
+        let made = calls::mkdirat(&self.dir, path, Mode::from_raw_mode(0o755));
         Ok(made.at("create", &self.shown.join(path))?)
     }
 
@@ -225,12 +223,12 @@ impl<'a> Placer<'a> {
 
     fn create(&self, path: &str) -> Result<File, IoError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.dir, path, flags, Mode::from_raw_mode(0o600));
+        let fd = calls::openat(&self.dir, path, flags, Mode::from_raw_mode(0o600));
         Ok(File::from(fd.at("create", &self.shown.join(path))?))
     }
 
     fn set_mode(&self, file: &File, path: &str, mode: u32) -> Result<(), IoError> {
-        rustix::fs::fchmod(file, Mode::from_raw_mode(mode)).at("change the mode of", &self.shown.join(path))
+        calls::fchmod(file, Mode::from_raw_mode(mode)).at("change the mode of", &self.shown.join(path))
     }
 
     fn write(&self, path: &str, content: &[u8], mode: u32) -> Result<(), StageError> {
@@ -246,7 +244,7 @@ impl<'a> Placer<'a> {
     }
 
     fn link(&self, id: ObjectId, path: &str, mode: u32) -> Result<(), StageError> {
-        match rustix::fs::linkat(self.objects.dir(), id.path(), &self.dir, path, AtFlags::empty()) {
+        match calls::linkat(self.objects.dir(), &*id.path(), &self.dir, path, AtFlags::empty()) {
             Ok(()) => Ok(()),
             // Too many links to one inode, or a file system that has none, or whose links root alone may make.
             Err(Errno::MLINK | Errno::XDEV | Errno::OPNOTSUPP | Errno::PERM) => self.copy(id, path, mode),
@@ -258,7 +256,7 @@ impl<'a> Placer<'a> {
     /// Read-only directories, and owners: what is below before what is above.
     fn seal(&self) -> Result<(), StageError> {
         self.directories.par_iter().filter(|(_, writable)| !writable).try_for_each(|(path, _)| {
-            rustix::fs::chmodat(&self.dir, &**path, SEALED, AtFlags::empty())
+            calls::chmodat(&self.dir, &**path, SEALED, AtFlags::empty())
                 .at("change the mode of", &self.shown.join(path))
         })?;
         if let Some((uid, gid)) = self.plan.owner {
@@ -266,10 +264,10 @@ impl<'a> Placer<'a> {
                 self.directories.iter().rev().filter(|(_, writable)| *writable).map(|(path, _)| path);
             for path in self.given.iter().chain(directories) {
                 let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-                rustix::fs::chownat(&self.dir, &**path, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+                calls::chownat(&self.dir, &**path, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
                     .at("change the owner of", &self.shown.join(path))?;
             }
         }
-        Ok(rustix::fs::fchmod(&self.dir, SEALED).at("change the mode of", self.shown)?)
+        Ok(calls::fchmod(&self.dir, SEALED).at("change the mode of", self.shown)?)
     }
 }

@@ -25,7 +25,9 @@ use super::render::Context;
 use super::stage_error::StageError;
 use super::supervise::{self, Unit};
 use crate::bundle::{Node, Record};
-use crate::fs::{IoError, IoResultExt as _, rename_directory, replace_with_mode, space, sync_file_system};
+use crate::fs::{
+    IoError, IoResultExt as _, calls, rename_directory, replace_with_mode, space, sync_file_system,
+};
 use crate::model::{BundlePath, Digest, Role, Timestamp, Version};
 use crate::recipe::{Ready, ServiceKind};
 
@@ -86,6 +88,15 @@ struct Stager<'a> {
 /// Makes a release ready, or finds it ready.
 pub(super) fn stage(desk: &mut Desk, request: &StageRequest) -> Result<Staged, AgentError> {
     recover::clear(desk)?;
+    let staged = make(desk, request);
+    if staged.is_err() {
+        // The failure to tell is the first; whoever stages next clears what this cannot.
+        let _ = recover::clear(desk);
+    }
+    staged
+}
+
+fn make(desk: &mut Desk, request: &StageRequest) -> Result<Staged, AgentError> {
     let mut objects = Objects::open_to_add(desk.root())?;
     let stager = Stager::read(desk, request, &objects)?;
     if let Some(Existing { release, files, unit }) = stager.draft.existing(desk.dir(), desk.state())? {
@@ -102,7 +113,7 @@ pub(super) fn stage(desk: &mut Desk, request: &StageRequest) -> Result<Staged, A
     }
     prepare_shared(desk, record, owner)?;
     let staging = desk.dir().releases().join(format!("{STAGING}{release}"));
-    std::fs::create_dir(&staging).at("create", &staging)?;
+    calls::create_dir(&staging, 0o777).at("create", &staging)?;
     let plan = Plan { bundle: &stager.bundle, record, rendered: &content.rendered, owner };
     Placer::new(&plan, &objects, &staging)?.place()?;
     let files = stager.bundle.tree()?.totals().0;
@@ -227,7 +238,7 @@ fn prepare_shared(desk: &Desk, record: &Record, owner: Option<(u32, u32)>) -> Re
     let shared = desk.dir().shared();
     for name in names.chain(record.service.is_some().then_some("logs")) {
         let path = shared.join(name);
-        match std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o750).create(&path) {
+        match calls::create_dir(&path, 0o750) {
             // A person may have put a link to a larger disk here.
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => continue,
             other => other.at("create", &path)?,

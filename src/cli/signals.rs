@@ -12,7 +12,8 @@ pub(super) fn watch(cancel: &Cancel) {
     let cancel = cancel.clone();
     // Without the watch a signal ends the process at once, which the store survives as well.
     let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
-    std::thread::spawn(move || {
+    // A machine that has no room for a thread has it for the work, perhaps.
+    let _ = std::thread::Builder::new().spawn(move || {
         for _ in signals.forever() {
             if cancel.is_set() {
                 std::process::exit(i32::from(exit::INTERRUPTED));
@@ -26,7 +27,7 @@ pub(super) fn watch(cancel: &Cancel) {
 /// the process whatever it does.
 pub(super) fn watch_rollout(interrupter: Interrupter) {
     let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
-    std::thread::spawn(move || {
+    let _ = std::thread::Builder::new().spawn(move || {
         let mut level = Interrupt::No;
         for _ in signals.forever() {
             if level == Interrupt::Now {

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{Mode, OFlags};
 
-use super::{IoError, IoResultExt, sync_dir};
+use super::{IoError, IoResultExt, calls, sync_dir};
 
 /// An open log. One process writes to it at a time; a lock that is not here sees to that.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl AppendLog {
     pub fn open(path: &Utf8Path) -> Result<Self, IoError> {
         let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let new = !path.exists();
-        let fd = rustix::fs::open(path.as_std_path(), flags, Mode::from_raw_mode(0o600)).at("open", path)?;
+        let fd = calls::open(path.as_std_path(), flags, Mode::from_raw_mode(0o600)).at("open", path)?;
         let file = File::from(fd);
         if new && let Some(dir) = path.parent() {
             sync_dir(dir)?;

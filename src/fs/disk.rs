@@ -4,7 +4,7 @@ use std::fs::File;
 
 use camino::Utf8Path;
 
-use super::{IoError, IoResultExt};
+use super::{IoError, IoResultExt, calls};
 
 /// What a file system has left for whoever asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,5 +27,5 @@ pub fn space(path: &Utf8Path) -> Result<Space, IoError> {
 /// One call for a tree of thousands of files costs a tenth of an fsync for each.
 pub fn sync_file_system(dir: &Utf8Path) -> Result<(), IoError> {
     let file = File::open(dir).at("open", dir)?;
-    rustix::fs::syncfs(&file).at("sync the file system of", dir)
+    calls::syncfs(&file).at("sync the file system of", dir)
 }

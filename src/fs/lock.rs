@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use camino::Utf8Path;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-use super::{IoError, IoResultExt};
+use super::{IoError, IoResultExt, calls};
 use crate::model::Cancel;
 
 /// Whether others may hold the lock at the same time.
@@ -52,7 +52,7 @@ impl DirLock {
             LockKind::Shared => FlockOperation::NonBlockingLockShared,
             LockKind::Exclusive => FlockOperation::NonBlockingLockExclusive,
         };
-        match rustix::fs::flock(&file, operation) {
+        match calls::flock(&file, operation) {
             Ok(()) => Ok(Some(Self { _dir: file })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(errno) => Err(errno).at("lock", dir),
@@ -87,8 +87,8 @@ impl FileLock {
     /// Takes the lock if nobody holds it; `None` if somebody does.
     pub fn attempt(path: &Utf8Path) -> Result<Option<Self>, IoError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let fd = rustix::fs::open(path.as_std_path(), flags, Mode::from_raw_mode(0o600)).at("open", path)?;
-        match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+        let fd = calls::open(path.as_std_path(), flags, Mode::from_raw_mode(0o600)).at("open", path)?;
+        match calls::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Self { file: File::from(fd) })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(errno) => Err(errno).at("lock", path),
@@ -98,11 +98,11 @@ impl FileLock {
     /// Whether somebody holds the lock; a file that is not there is held by nobody.
     pub fn is_held(path: &Utf8Path) -> Result<bool, IoError> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let fd = match rustix::fs::open(path.as_std_path(), flags, Mode::empty()) {
+        let fd = match calls::open(path.as_std_path(), flags, Mode::empty()) {
             Err(rustix::io::Errno::NOENT) => return Ok(false),
             other => other.at("open", path)?,
         };
-        match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockShared) {
+        match calls::flock(&fd, FlockOperation::NonBlockingLockShared) {
             Ok(()) => Ok(false),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
             Err(errno) => Err(errno).at("lock", path),
@@ -115,7 +115,7 @@ impl FileLock {
         use std::os::unix::fs::MetadataExt as _;
         let (own, named) = (file.metadata().ok()?, path.metadata().ok()?);
         let same = (own.dev(), own.ino()) == (named.dev(), named.ino());
-        let locked = same && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        let locked = same && calls::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
         locked.then_some(Self { file })
     }
 
@@ -126,7 +126,7 @@ impl FileLock {
 
     /// Lets go now, whatever else has the file open.
     pub fn release(self, path: &Utf8Path) -> Result<(), IoError> {
-        rustix::fs::flock(&self.file, FlockOperation::Unlock).at("unlock", path)
+        calls::flock(&self.file, FlockOperation::Unlock).at("unlock", path)
     }
 
     /// The locked file.

@@ -7,6 +7,7 @@
 //! * Work that is given up leaves nothing: unfinished files have no name where the file system allows it.
 
 mod append;
+pub mod calls;
 mod disk;
 mod error;
 mod lock;

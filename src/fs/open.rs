@@ -7,12 +7,12 @@ use camino::Utf8Path;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::{IoError, IoResultExt};
+use super::{IoError, IoResultExt, calls};
 
 /// Opens a directory to work in; a symlink in its place is an error.
 pub fn open_directory(path: &Utf8Path) -> Result<OwnedFd, IoError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::open(path.as_std_path(), flags, Mode::empty()).at("open", path)
+    calls::open(path.as_std_path(), flags, Mode::empty()).at("open", path)
 }
 
 /// Opens `path` below `dir` for reading; no symlink is followed on the way and none at its end.

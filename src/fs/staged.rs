@@ -9,7 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{IoError, IoResultExt};
+use super::{IoError, IoResultExt, calls};
 
 /// A file being written that has no name yet, or a temporary one where the file system knows no
 /// nameless files. Dropped without [`Staged::publish`], it is gone.
@@ -38,13 +38,13 @@ impl Staged {
     pub fn new_in(dir: &Utf8Path) -> Result<Self, IoError> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o644);
-        match rustix::fs::open(dir.as_std_path(), flags | OFlags::TMPFILE, mode) {
+        match calls::open(dir.as_std_path(), flags | OFlags::TMPFILE, mode) {
             Ok(fd) => Ok(Self { file: File::from(fd), dir: dir.to_owned(), temporary: None }),
             // EISDIR: a kernel that does not know the flag; the others: a file system that does not.
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
                 let path = temporary_name(dir);
                 let flags = flags | OFlags::CREATE | OFlags::EXCL;
-                let fd = rustix::fs::open(path.as_std_path(), flags, mode).at("create", &path)?;
+                let fd = calls::open(path.as_std_path(), flags, mode).at("create", &path)?;
                 Ok(Self { file: File::from(fd), dir: dir.to_owned(), temporary: Some(path) })
             }
             Err(errno) => Err(errno).at("create a file in", dir),
@@ -85,16 +85,16 @@ impl Staged {
 
     fn link(&self, path: &Utf8Path) -> io::Result<()> {
         let fd = format!("/proc/self/fd/{}", self.file.as_fd().as_raw_fd());
-        Ok(rustix::fs::linkat(CWD, fd, CWD, path.as_std_path(), AtFlags::SYMLINK_FOLLOW)?)
+        Ok(calls::linkat(CWD, &*fd, CWD, path.as_std_path(), AtFlags::SYMLINK_FOLLOW)?)
     }
 }
 
 /// Renames a temporary file; one that cannot be is gone.
 fn rename_or_remove(temporary: &Utf8Path, path: &Utf8Path) -> Result<(), IoError> {
-    let renamed = std::fs::rename(temporary, path).at("rename a file to", path);
+    let renamed = calls::rename(temporary, path).at("rename a file to", path);
     if renamed.is_err() {
         // The failure to tell is the first; the next run clears leftovers.
-        let _ = std::fs::remove_file(temporary);
+        let _ = calls::remove_file(temporary);
     }
     renamed
 }
@@ -103,7 +103,7 @@ impl Drop for Staged {
     fn drop(&mut self) {
         if let Some(path) = self.temporary.take() {
             // Nothing can be done about a failure here; the next run clears leftovers.
-            let _ = std::fs::remove_file(path);
+            let _ = calls::remove_file(&path);
         }
     }
 }
@@ -120,7 +120,7 @@ pub fn replace_with_mode(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<(),
         _ => Utf8Path::new("."),
     };
     let staged = Staged::new_in(dir)?;
-    rustix::fs::fchmod(&staged.file, Mode::from_raw_mode(mode)).at("change the mode of", path)?;
+    calls::fchmod(&staged.file, Mode::from_raw_mode(mode)).at("change the mode of", path)?;
     (&staged.file).write_all(bytes).at("write", path)?;
     staged.file.sync_all().at("write", path)?;
     staged.publish(path)?;
@@ -137,7 +137,7 @@ pub fn clear_leftovers(dir: &Utf8Path) -> Result<(), IoError> {
     for entry in dir.read_dir_utf8().at("read", dir)? {
         let entry = entry.at("read", dir)?;
         if is_leftover(entry.path()) {
-            std::fs::remove_file(entry.path()).at("remove", entry.path())?;
+            calls::remove_file(entry.path()).at("remove", entry.path())?;
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use camino::Utf8Path;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use super::{IoError, IoResultExt, staged};
+use super::{IoError, IoResultExt, calls, staged};
 
 /// Why a link does not certainly point where it should.
 #[derive(Debug, thiserror::Error)]
@@ -27,11 +27,11 @@ pub fn symlink_swap(dir: &Utf8Path, name: &str, target: &str) -> Result<(), Swap
         staged::clear_leftovers(dir)?;
         let temporary = staged::temporary_name(dir);
         let short = temporary.file_name().unwrap_or_default();
-        rustix::fs::symlinkat(target, &folder, short).at("create", &temporary)?;
+        calls::symlinkat(target, &folder, short).at("create", &temporary)?;
         let link = dir.join(name);
-        rustix::fs::renameat(&folder, short, &folder, name).at("replace", &link).inspect_err(|_| {
+        calls::renameat(&folder, short, &folder, name).at("replace", &link).inspect_err(|_| {
             // The next swap removes what this cannot.
-            let _ = rustix::fs::unlinkat(&folder, short, AtFlags::empty());
+            let _ = calls::unlinkat(&folder, short, AtFlags::empty());
         })
     };
     swap().map_err(SwapError::Untouched)?;
@@ -45,9 +45,7 @@ pub fn symlink_remove(dir: &Utf8Path, name: &str) -> Result<(), SwapError> {
     }
     let folder = File::open(dir).at("open", dir).map_err(SwapError::Untouched)?;
     let link = dir.join(name);
-    rustix::fs::unlinkat(&folder, name, AtFlags::empty())
-        .at("remove", &link)
-        .map_err(SwapError::Untouched)?;
+    calls::unlinkat(&folder, name, AtFlags::empty()).at("remove", &link).map_err(SwapError::Untouched)?;
     folder.sync_all().at("sync", dir).map_err(SwapError::Unsynced)
 }
 

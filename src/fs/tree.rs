@@ -8,11 +8,11 @@ use camino::Utf8Path;
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::{IoError, IoResultExt};
+use super::{IoError, IoResultExt, calls};
 
 /// Gives a finished directory its name, which nothing has yet, and waits until that is on the disk.
 pub fn rename_directory(from: &Utf8Path, to: &Utf8Path) -> Result<(), IoError> {
-    rustix::fs::renameat_with(CWD, from.as_std_path(), CWD, to.as_std_path(), RenameFlags::NOREPLACE)
+    calls::renameat_with(CWD, from.as_std_path(), CWD, to.as_std_path(), RenameFlags::NOREPLACE)
         .at("rename a directory to", to)?;
     match to.parent() {
         Some(parent) => super::sync_dir(parent),
@@ -22,7 +22,7 @@ pub fn rename_directory(from: &Utf8Path, to: &Utf8Path) -> Result<(), IoError> {
 
 /// Moves the file or symlink `from` to `name` in an open directory, over the file or symlink that is there.
 pub fn move_over(from: &Utf8Path, to: impl AsFd, name: &str, shown: &Utf8Path) -> Result<(), IoError> {
-    rustix::fs::renameat(CWD, from.as_std_path(), to, name).at("rename a file to", shown)
+    calls::renameat(CWD, from.as_std_path(), to, name).at("rename a file to", shown)
 }
 
 /// Removes a tree, read-only directories included. Symlinks are removed, never followed; what is on
@@ -39,7 +39,7 @@ pub fn remove_tree(path: &Utf8Path) -> Result<(), IoError> {
 }
 
 fn remove(parent: BorrowedFd<'_>, name: &CStr, device: u64) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+    match calls::unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         // PERM is what POSIX has for a directory, ISDIR what Linux has.
         Err(Errno::ISDIR | Errno::PERM) => {}
@@ -55,7 +55,7 @@ fn remove(parent: BorrowedFd<'_>, name: &CStr, device: u64) -> Result<(), Errno>
             remove(directory.as_fd(), entry.file_name(), device)?;
         }
     }
-    match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+    match calls::unlinkat(parent, name, AtFlags::REMOVEDIR) {
         Err(Errno::NOENT) => Ok(()),
         other => other,
     }
@@ -64,17 +64,16 @@ fn remove(parent: BorrowedFd<'_>, name: &CStr, device: u64) -> Result<(), Errno>
 /// Opens a directory so that its entries can be listed and removed.
 fn open_to_empty(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let path =
-        rustix::fs::openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let path = calls::openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     let stat = rustix::fs::fstat(&path)?;
     if stat.st_mode & 0o700 != 0o700 && stat.st_uid == rustix::process::geteuid().as_raw() {
         // Through the descriptor: whoever puts a symlink there meanwhile changes nothing.
         let through = format!("/proc/self/fd/{}", path.as_raw_fd());
         if stat.st_mode & 0o170_000 == 0o040_000 {
-            rustix::fs::chmod(through, Mode::from_raw_mode(0o700))?;
+            calls::chmod(&*through, Mode::from_raw_mode(0o700))?;
         }
     }
-    rustix::fs::openat(parent, name, flags, Mode::empty())
+    calls::openat(parent, name, flags, Mode::empty())
 }
 
 #[cfg(test)]

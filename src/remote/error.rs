@@ -5,7 +5,7 @@ use std::io;
 use camino::Utf8PathBuf;
 
 use crate::agent::{ErrorLine, Owner};
-use crate::model::{NodeName, causes};
+use crate::model::{NodeName, Span, causes};
 use crate::transport::{ErrorKind, TransportError};
 
 /// Why something did not work on a node.
@@ -50,6 +50,14 @@ pub enum RemoteError {
         how: String,
         /// What it wrote to stderr last.
         said: String,
+    },
+    /// The agent does not answer.
+    #[error("{node}: the agent has not answered for {within}")]
+    Silent {
+        /// Which node.
+        node: NodeName,
+        /// For how long it was waited.
+        within: Span,
     },
     /// What came back is no answer.
     #[error("{node}: the agent's answer cannot be understood: {what}")]
@@ -171,6 +179,7 @@ impl RemoteError {
             Self::Agent { line, .. } | Self::Locked { line, .. } => &line.kind,
             Self::Start { .. } => "agent-start",
             Self::Ended { .. } => "agent-ended",
+            Self::Silent { .. } => "agent-silent",
             Self::Protocol { .. } => "protocol",
             Self::Binary { .. } | Self::NoProgram { .. } => "agent-program",
         }
@@ -184,6 +193,7 @@ impl RemoteError {
             | Self::Locked { node, .. }
             | Self::Start { node, .. }
             | Self::Ended { node, .. }
+            | Self::Silent { node, .. }
             | Self::Protocol { node, .. } => Some(node.as_str()),
             Self::Binary { .. } | Self::NoProgram { .. } => None,
         }
@@ -204,6 +214,10 @@ impl RemoteError {
             Self::Agent { line, .. } | Self::Locked { line, .. } => line.help.clone(),
             Self::Start { why, .. } => why.help(),
             Self::Ended { .. } => vec!["the node's own log may say who ended it".to_owned()],
+            Self::Silent { .. } => vec![
+                "the node is up, but its disk may hang: look for processes in state D there".to_owned(),
+                "what it was asked for may still be done".to_owned(),
+            ],
             Self::Protocol { .. } => {
                 vec!["does a start-up file of the node's shell write to stdout?".to_owned()]
             }
@@ -225,6 +239,7 @@ impl RemoteError {
             | Self::Agent { .. }
             | Self::Start { .. }
             | Self::Ended { .. }
+            | Self::Silent { .. }
             | Self::Protocol { .. }
             | Self::Binary { .. } => 1,
         }
@@ -234,7 +249,7 @@ impl RemoteError {
     pub fn is_lost(&self) -> bool {
         match self {
             Self::Transport(error) => matches!(error.kind(), ErrorKind::Lost | ErrorKind::Unreachable),
-            Self::Ended { .. } => true,
+            Self::Ended { .. } | Self::Silent { .. } => true,
             Self::Agent { .. }
             | Self::Locked { .. }
             | Self::Start { .. }

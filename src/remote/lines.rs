@@ -14,8 +14,8 @@ use crate::agent::Line;
 use crate::model::NodeName;
 use crate::transport::{Exit, ExitStatus, Process, Stderr, Stdin, Stdout};
 
-/// The longest line that an agent answers with: a journal of years.
-const MAX_LINE: u64 = 256 << 20;
+/// The longest line that an agent answers with: a journal of years. As long as the longest request.
+const MAX_LINE: u64 = 64 << 20;
 
 /// What is kept of stderr.
 const MAX_SAID: usize = 4 << 10;
@@ -32,6 +32,8 @@ pub(super) struct Lines {
     exit: Option<Exit>,
     said: Arc<Mutex<Vec<u8>>>,
     listening: Option<JoinHandle<()>>,
+    /// A line had no end.
+    endless: bool,
 }
 
 /// How a command ended, and what it complained about.
@@ -53,6 +55,7 @@ impl Lines {
             exit: Some(exit),
             said,
             listening: Some(listening),
+            endless: false,
         }
     }
 
@@ -81,9 +84,11 @@ impl Lines {
     pub(super) async fn line(&mut self) -> Option<Vec<u8>> {
         let mut line = Vec::new();
         let read = (&mut self.stdout).take(MAX_LINE).read_until(b'\n', &mut line).await;
-        if read.is_err() || line.pop() != Some(b'\n') {
+        if read.is_err() || line.last() != Some(&b'\n') {
+            self.endless = line.len() as u64 >= MAX_LINE;
             return None;
         }
+        line.pop();
         Some(line)
     }
 
@@ -134,6 +139,10 @@ impl Lines {
 
     /// Why there is no further line.
     pub(super) async fn failure(&mut self) -> RemoteError {
+        if self.endless {
+            let what = format!("it has more than {} MiB", MAX_LINE >> 20);
+            return RemoteError::Protocol { node: self.node.clone(), what };
+        }
         match self.ended().await {
             Ok(Ended { status, said }) => {
                 let how = status.map_or_else(|| "it says nothing".to_owned(), |status| status.to_string());

@@ -18,7 +18,7 @@ use super::start::Place;
 use super::target::target;
 use crate::agent::{Call, Claim, Owner, Request};
 use crate::inventory::Node;
-use crate::model::{Digest, NodeName};
+use crate::model::{Digest, NodeName, Span};
 use crate::transport::{Connection, Connector, Stdin};
 
 /// Processes that answer calls to a node at a time: a long one must not hold up the others, and sshd allows
@@ -144,13 +144,14 @@ impl Remote {
             Some(lines) => lines,
             None => self.start(&link, "call").await?,
         };
+        let patience = patience(&request);
         let call = Call { token: self.token(), claim: self.claim(), request };
         let mut bytes = serde_json::to_vec(&call).map_err(|error| self.protocol(&error))?;
         bytes.push(b'\n');
         if lines.send(bytes.into()).await.is_err() {
             return Err(lines.failure().await);
         }
-        let answer = lines.answer().await;
+        let answer = in_time(self.node(), patience, lines.answer()).await;
         // After an answer, good or bad, the process waits for the next request.
         let stays = match &answer {
             Ok(_) | Err(RemoteError::Agent { .. } | RemoteError::Locked { .. }) => lines.is_quiet(),
@@ -186,7 +187,7 @@ impl Remote {
             }
         }
         let mut lines = self.start(&self.link(), &operation).await?;
-        let owner: Owner = lines.answer().await?;
+        let owner: Owner = in_time(self.node(), Some(LOOK), lines.answer()).await?;
         self.claim_as(claim);
         self.0.token.store(owner.token, Ordering::SeqCst);
         let (beat, ended) = oneshot::channel();
@@ -237,7 +238,7 @@ async fn link(
 ) -> Result<(Link, Vec<Digest>), RemoteError> {
     let connection = connector.connect(&target(node)).await?;
     let place = Place { node: &node.name, connection: &connection, root: &node.root, agent };
-    let (lines, have) = place.start().await?;
+    let (lines, have) = in_time(&node.name, Some(START), place.start()).await?;
     let link = Link { idle: Mutex::new(vec![lines]), places: Semaphore::new(CALLS), connection };
     Ok((link, have.bundles))
 }
@@ -256,6 +257,52 @@ async fn keep_beating(mut stdin: Stdin, mut ended: oneshot::Receiver<()>) {
     }
     // It may have ended by itself.
     let _gone = stdin.shutdown().await;
+}
+
+/// How long a node may take to check the agent's program, and to be sent it where it lacks it.
+const START: Duration = Duration::from_mins(10);
+
+/// How long a node may take to say something that it has at hand.
+const LOOK: Duration = Duration::from_secs(20);
+
+/// How long it may take for what has to wait for whoever is at the role.
+const CHANGE: Duration = Duration::from_mins(3);
+
+/// How long an answer is waited for; `None` where that is for the caller to say, since it depends on what there is.
+fn patience(request: &Request) -> Option<Duration> {
+    match request {
+        Request::Status { .. } => Some(LOOK),
+        Request::Settings { .. } | Request::Plan { .. } | Request::End { .. } => Some(CHANGE),
+        Request::Have { .. }
+        | Request::Preview(_)
+        | Request::Confirm { .. }
+        | Request::MarkBad { .. }
+        | Request::Pin { .. }
+        | Request::ServiceStatus { .. }
+        | Request::Journal { .. } => Some(CHANGE),
+        Request::Stage(_)
+        | Request::Activate { .. }
+        | Request::Rollback { .. }
+        | Request::Drift { .. }
+        | Request::Heal { .. }
+        | Request::Gc(_)
+        | Request::ServiceStart { .. }
+        | Request::ServiceStop { .. }
+        | Request::ServiceReload { .. }
+        | Request::Preflight { .. }
+        | Request::Probe { .. } => None,
+    }
+}
+
+/// What comes of `work`, if it comes in time.
+pub(super) async fn in_time<T>(
+    node: &NodeName,
+    patience: Option<Duration>,
+    work: impl Future<Output = Result<T, RemoteError>>,
+) -> Result<T, RemoteError> {
+    let Some(patience) = patience else { return work.await };
+    let silent = |_| RemoteError::Silent { node: node.clone(), within: Span(patience) };
+    tokio::time::timeout(patience, work).await.map_err(silent)?
 }
 
 /// A node's own program; hashing it takes a moment.

@@ -9,16 +9,22 @@
 //! * The script's text has no newline, backslash or `!`: csh and fish read these even inside quotes.
 //! * What the script says starts with [`MARK`]; other lines are of the shell's start-up files.
 
+use std::time::Duration;
+
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::agent_binary::AgentBinary;
 use super::error::{RemoteError, StartFailure};
 use super::lines::{Ended, Lines};
+use super::remote_node::in_time;
 use crate::agent::{Call, Claim, Have, Request};
 use crate::model::NodeName;
 use crate::transport::{Connection, ExitStatus, Reason};
 
 const MARK: &str = "windlass: ";
+
+/// How long a node may take to hash the agent's program and to start it.
+const ATTEMPT: Duration = Duration::from_mins(1);
 
 /// Agents of other versions that stay on a node.
 const KEPT: usize = 3;
@@ -26,6 +32,13 @@ const KEPT: usize = 3;
 /// Fails unless only its user, or root, can write to a folder.
 const TRUST: &str = "t() { set -- $(ls -ldn -- \"$1/\" 2>/dev/null); \
     case $1 in ?????w*|????????w*) return 1;; esac; test \"$3\" = 0 || test \"$3\" = \"$U\"; }; U=$(id -u); ";
+
+/// Names what stands on the way to `$R` and lets others exchange it: a link of another user's, or a folder in which
+/// everybody may rename what is not theirs.
+const WAY: &str = "w() { set --; P=$R; while test -n \"$P\"; do set -- \"$@\" \"$P\" \"$P/\"; P=${P%/*}; done; \
+    ls -ldn -- \"$@\" 2>/dev/null | while read -r Q N O X; do X=${X%% -> *}; case $Q in \
+    l*) case $O in 0|\"$U\") ;; *) echo \"/${X#*/}\"; break;; esac;; \
+    ????????w[-x]*) echo \"/${X#*/}\"; break;; esac; done; }; ";
 
 /// The sha256 of `$A`, or `none` where nothing can hash.
 const HASH: &str = "if H=$(sha256sum <\"$A\" 2>/dev/null); then H=${H%% *}; \
@@ -77,12 +90,12 @@ impl Place<'_> {
             let have = self.greeted(&mut lines).await?;
             return Ok((lines, have));
         }
-        match self.attempt(true).await? {
+        match self.attempt_in_time(true).await? {
             Found::Running(running) => return Ok(*running),
             Found::Absent | Found::Wrong => self.upload().await?,
         }
         // Without a program that hashes, what was just written is what was sent.
-        match self.attempt(false).await? {
+        match self.attempt_in_time(false).await? {
             Found::Running(running) => Ok(*running),
             Found::Absent | Found::Wrong => Err(self.failed(StartFailure::Changed { path: self.path() })),
         }
@@ -98,6 +111,11 @@ impl Place<'_> {
 
     async fn script(&self, script: &str) -> Result<Lines, RemoteError> {
         self.exec(&format!("exec /bin/sh -c {}", Connection::quote(script))).await
+    }
+
+    /// A node whose disk hangs lets one in and says nothing.
+    async fn attempt_in_time(&self, must_hash: bool) -> Result<Found, RemoteError> {
+        in_time(self.node, Some(ATTEMPT), self.attempt(must_hash)).await
     }
 
     /// Runs the agent if it is there and is what it should be.
@@ -135,7 +153,8 @@ impl Place<'_> {
         format!(
             "M=$(uname -s 2>/dev/null)/$(uname -m 2>/dev/null); \
              case $M in {patterns}|/) ;; *) echo {MARK}machine $M; exit 0;; esac; \
-             R={root}; D={folder}; A={path}; {TRUST}\
+             R={root}; D={folder}; A={path}; {TRUST}{WAY}F=$(w); \
+             test -z \"$F\" || {{ echo {MARK}foreign \"$F\"; exit 0; }}; \
              if test -f \"$A\"; then \
              t \"$R\" || {{ echo {MARK}foreign \"$R\"; exit 0; }}; \
              t \"$D\" || {{ echo {MARK}foreign \"$D\"; exit 0; }}; \
@@ -200,8 +219,8 @@ impl Place<'_> {
         let (root, folder) =
             (Connection::quote(self.root.as_str()), Connection::quote(self.folder().as_str()));
         let script = format!(
-            "LC_ALL=C; export LC_ALL; umask 022; R={root}; D={folder}; {TRUST}\
-             mkdir -p -- {parent} || exit 1; test -d \"$R\" || (umask 077; mkdir -- \"$R\") || exit 1; \
+            "LC_ALL=C; export LC_ALL; umask 022; R={root}; D={folder}; {TRUST}{WAY}F=$(w); \
+             test -z \"$F\" || {{ echo {MARK}foreign \"$F\"; exit 0; }}; mkdir -p -- {parent} || exit 1; test -d \"$R\" || (umask 077; mkdir -- \"$R\") || exit 1; \
              t \"$R\" || {{ echo {MARK}foreign \"$R\"; exit 0; }}; \
              test -d \"$D\" || mkdir -- \"$D\" || exit 1; \
              t \"$D\" || {{ echo {MARK}foreign \"$D\"; exit 0; }}; \
@@ -249,7 +268,7 @@ mod tests {
 
     #[test]
     fn scripts_are_safe_inside_any_shells_quotes() {
-        for text in [TRUST, HASH] {
+        for text in [TRUST, WAY, HASH] {
             assert!(!text.contains(['\n', '\\', '!']), "{text}");
         }
     }

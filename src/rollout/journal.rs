@@ -114,9 +114,9 @@ impl Rollouts {
         Self(out.join("rollouts"))
     }
 
-    /// Begins one: its folder and its plan. The id sorts by time.
+    /// Begins one: its folder and its plan. The id sorts after those before it.
     pub fn begin(&self, plan: &Plan) -> Result<Journal, JournalError> {
-        let id = new_id();
+        let id = new_id(self.ids()?.last().map(String::as_str));
         let folder = self.0.join(&id);
         std::fs::create_dir_all(&folder).at("create", &folder)?;
         sync_dir(&self.0)?;
@@ -161,9 +161,18 @@ impl Rollouts {
 }
 
 /// A rollout's id: its moment, and some letters that tell apart two of the same moment.
-fn new_id() -> String {
-    let now = Timestamp::now();
-    let digits: String = now.as_str().chars().filter(char::is_ascii_digit).take(17).collect();
+///
+/// Where the clock was set back since the last one, it is the moment after that one: what was begun last has the
+/// last id.
+fn new_id(last: Option<&str>) -> String {
+    let moment = |text: &str| text.chars().filter(char::is_ascii_digit).take(17).collect::<String>();
+    let mut digits = moment(Timestamp::now().as_str());
+    let before = last.and_then(|last| last.get(..18)).map(moment).filter(|before| before.len() == 17);
+    if let Some(before) = before.filter(|before| *before >= digits)
+        && let Ok(before) = before.parse::<u64>()
+    {
+        digits = format!("{:017}", before + 1);
+    }
     let mut bytes = [0u8; 3];
     // Without randomness the process's number has to do.
     if rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).is_err() {

@@ -143,7 +143,16 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
     }
 
     pub(super) async fn lock(&self, all: &[&RefCell<Track>]) -> Result<(), Vec<Failed>> {
-        self.on_each(all, StepKind::Lock, async |node: &NodeName| self.nodes.lock(node).await).await?;
+        // The first by name before the others: of two rollouts over the same nodes one gets them all, where each
+        // would get some.
+        let node = |track: &&RefCell<Track>| track.borrow().plan.node.clone();
+        let first = all.iter().map(node).min();
+        let (first, others): (Vec<_>, Vec<_>) =
+            all.iter().copied().partition(|track| first.as_ref() == Some(&track.borrow().plan.node));
+        for tracks in [first, others] {
+            self.on_each(&tracks, StepKind::Lock, async |node: &NodeName| self.nodes.lock(node).await)
+                .await?;
+        }
         self.check_interrupt(all, StepKind::Lock)
     }
 

@@ -263,7 +263,7 @@ impl Lab {
         }
     }
 
-    fn store(&self) -> Store {
+    pub(crate) fn store(&self) -> Store {
         Store::open(Utf8Path::from_path(&self.dir.join("out")).unwrap(), &windlass::model::Cancel::default())
             .unwrap()
     }
@@ -278,7 +278,7 @@ impl Lab {
         self.push_changed(built, None, Some(old), |_| {})
     }
 
-    fn layers(&self, digest: Digest) -> Vec<LayerReader> {
+    pub(crate) fn layers(&self, digest: Digest) -> Vec<LayerReader> {
         let store = self.store();
         let bundle = store.bundle(&windlass::model::Reference::Digest(digest)).unwrap();
         bundle.manifest.layers.iter().map(|layer| store.layer(layer).unwrap()).collect()
@@ -388,7 +388,7 @@ fn patches(missing: &mut Missing, layers: &[LayerReader], old: &[LayerReader]) -
 }
 
 /// Everything that is missing, as a controller sends it.
-fn items(missing: &Missing, layers: &[LayerReader], stream: &mut Vec<u8>) {
+pub(crate) fn items(missing: &Missing, layers: &[LayerReader], stream: &mut Vec<u8>) {
     for (index, reader) in layers.iter().enumerate() {
         let layer = u32::try_from(index).unwrap();
         for choice in wire::choose(&reader.toc, &missing.layers[index]) {
@@ -440,6 +440,11 @@ impl Session {
 
     pub(crate) fn ask(&mut self, request: &Value) -> Value {
         self.send(request);
+        self.read()
+    }
+
+    /// The next answer.
+    pub(crate) fn read(&mut self) -> Value {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         serde_json::from_str(&line).unwrap_or(Value::Null)

@@ -49,6 +49,38 @@ fn an_exchanged_program_is_replaced_and_never_run() {
 }
 
 #[test]
+fn a_root_that_others_could_exchange_is_refused() {
+    let lab = Lab::new();
+    let (mut node, agent, connector) = (lab.node("n1"), Lab::agent(), Lab::connector());
+    let open = lab.path("open to all");
+    std::fs::create_dir(&open).unwrap();
+    node.root = open.join("windlass");
+    let mode = |bits| std::fs::set_permissions(&open, std::fs::Permissions::from_mode(bits)).unwrap();
+    let foreign = |error: RemoteError, wanted: &str| match error {
+        RemoteError::Start { why: StartFailure::Foreign { folder }, .. } => assert_eq!(folder, wanted),
+        other => panic!("{other}"),
+    };
+    run(async {
+        // Before the first upload, and where the program is there already.
+        for _ in 0..2 {
+            mode(0o777);
+            foreign(Remote::connect(&connector, &node, &agent).await.unwrap_err(), &format!("{open}/"));
+            // In a folder like /tmp nobody can rename what is not theirs.
+            mode(0o1777);
+            drop(Remote::connect(&connector, &node, &agent).await.unwrap());
+        }
+        if rustix::process::geteuid().is_root() {
+            let link = lab.path("link");
+            std::os::unix::fs::symlink(&open, &link).unwrap();
+            node.root = link.join("windlass");
+            drop(Remote::connect(&connector, &node, &agent).await.unwrap());
+            std::os::unix::fs::lchown(&link, Some(65534), None).unwrap();
+            foreign(Remote::connect(&connector, &node, &agent).await.unwrap_err(), link.as_str());
+        }
+    });
+}
+
+#[test]
 fn programs_of_old_versions_go() {
     let lab = Lab::new();
     let (node, agent, connector) = (lab.node("n1"), Lab::agent(), Lab::connector());

@@ -26,7 +26,7 @@ use super::pidfile::{self, Running};
 use super::process;
 use crate::agent::boot;
 use crate::agent::names::ReleaseName;
-use crate::fs::{FileLock, IoError};
+use crate::fs::{FileLock, IoError, calls};
 use crate::recipe::Limit;
 
 /// Where one that a supervisor starts says why it did not become the service.
@@ -179,7 +179,8 @@ fn execute(
 /// Writes this process down as the one that runs; the lock goes with the exec.
 fn record_pid(path: &Utf8Path, spec: &Spec) -> Result<FileLock, ExecError> {
     let lock = pidfile::lock(path)?;
-    let Some(mut running) = Running::read(lock.file()) else { return Err(ExecError::Unwanted) };
+    let found = Running::read(lock.file(), path)?;
+    let Some(mut running) = found else { return Err(ExecError::Unwanted) };
     if running.lives() {
         return Err(ExecError::Runs(running.pid));
     }
@@ -187,7 +188,8 @@ fn record_pid(path: &Utf8Path, spec: &Spec) -> Result<FileLock, ExecError> {
         return Err(ExecError::Unwanted);
     }
     running.pid = std::process::id();
-    running.start = process::stat(running.pid).map_or(0, |stat| stat.start);
+    let own = process::stat(running.pid).or_refused(|| "look at /proc".to_owned())?;
+    running.start = own.map_or(0, |stat| stat.start);
     boot::id().clone_into(&mut running.boot);
     running.keep.since_ms = crate::model::millis(boot::now());
     running.write(&lock, path)?;
@@ -267,6 +269,6 @@ fn become_user(spec: &Spec) -> Result<(), ExecError> {
 fn open_log(path: &Utf8Path) -> Result<File, ExecError> {
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(0o640);
-    let opened = rustix::fs::open(path.as_std_path(), flags, mode);
+    let opened = calls::open(path.as_std_path(), flags, mode);
     Ok(File::from(opened.or_refused(|| format!("open {path}"))?))
 }

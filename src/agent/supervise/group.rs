@@ -20,20 +20,24 @@ pub(super) struct Leader {
 }
 
 impl Leader {
-    /// The process that has this number now.
+    /// The process that has this number now; `None` too where it cannot be looked at.
     pub(super) fn of(pid: u32) -> Option<Self> {
-        process::stat(pid).map(|stat| Self { pid, start: stat.start })
+        process::stat(pid).ok()?.map(|stat| Self { pid, start: stat.start })
     }
 
-    /// Whether that very process still lives.
+    /// Whether that very process still lives. That it cannot be looked at is no proof that it is gone: nothing is
+    /// started beside it then.
     pub(super) fn lives(self) -> bool {
-        process::stat(self.pid).is_some_and(|stat| stat.start == self.start && !stat.zombie)
+        match process::stat(self.pid) {
+            Ok(found) => found.is_some_and(|stat| stat.start == self.start && !stat.zombie),
+            Err(_) => true,
+        }
     }
 
     /// Whether it or one of its group still lives. While one does, its number is not given out again.
     pub(super) fn group_lives(self) -> bool {
         // The leader first: asking for one is cheaper than for all.
-        self.lives() || (self.pid != 0 && !process::members(self.pid).is_empty())
+        self.lives() || (self.pid != 0 && !process::members(self.pid).is_ok_and(|members| members.is_empty()))
     }
 
     /// Signals the whole group.

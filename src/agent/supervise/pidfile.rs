@@ -49,12 +49,12 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Reads a pid file; an empty or torn one says nothing.
-    pub(super) fn read(mut file: &File) -> Option<Self> {
+    /// Reads a pid file; an empty or torn one says nothing. That it cannot be read is no proof that nothing runs.
+    pub(super) fn read(mut file: &File, path: &Utf8Path) -> Result<Option<Self>, IoError> {
         let mut bytes = Vec::new();
-        file.rewind().ok()?;
-        file.take(4096).read_to_end(&mut bytes).ok()?;
-        serde_json::from_slice(&bytes).ok()
+        file.rewind().at("read", path)?;
+        file.take(4096).read_to_end(&mut bytes).at("read", path)?;
+        Ok(serde_json::from_slice(&bytes).ok())
     }
 
     /// Writes it into the locked file.
@@ -102,7 +102,7 @@ impl Supervisor for Pidfile {
         let mut spec = spec(release, unit, rustix::process::geteuid().as_raw())?;
         (spec.pid_file, spec.generation) = (Some(path.clone()), keeper::generation());
         let before = lock(&path)?;
-        if let Some(other) = Running::read(before.file()).filter(Running::lives) {
+        if let Some(other) = Running::read(before.file(), &path)?.filter(Running::lives) {
             return Err(SuperviseError::Runs { release: other.release.to_string(), pid: other.pid });
         }
         let keep = Keep { generation: spec.generation, wanted: true, ..Keep::default() };
@@ -110,7 +110,7 @@ impl Supervisor for Pidfile {
         running.write(&before, &path)?;
         drop(before);
         keeper::spawn(&spec)?;
-        match running_now(dir) {
+        match running_now(dir)? {
             Some(running) if running.pid != 0 => Ok(Started { pid: running.pid, already: false }),
             _ => Err(SuperviseError::Start("it was stopped meanwhile".to_owned())),
         }
@@ -119,12 +119,12 @@ impl Supervisor for Pidfile {
     fn stop(&self, dir: &RoleDir, unit: Option<&Unit>) -> Result<Stopped, SuperviseError> {
         let begun = Instant::now();
         let mut stopped = Stopped { ran: false, killed: false, duration_ms: 0 };
-        if running_now(dir).is_none() {
+        if running_now(dir)?.is_none() {
             return Ok(stopped);
         }
         let path = dir.pid();
         let held = lock(&path)?;
-        let Some(mut running) = Running::read(held.file()) else { return Ok(stopped) };
+        let Some(mut running) = Running::read(held.file(), &path)? else { return Ok(stopped) };
         running.keep.wanted = false;
         running.write(&held, &path)?;
         drop(held);
@@ -147,7 +147,7 @@ impl Supervisor for Pidfile {
     }
 
     fn status(&self, dir: &RoleDir) -> Result<Process, SuperviseError> {
-        let Some(running) = running_now(dir) else {
+        let Some(running) = running_now(dir)? else {
             return Ok(Process { state: ProcessState::Stopped, pid: None, release: None });
         };
         let lives = running.lives();
@@ -163,7 +163,7 @@ impl Supervisor for Pidfile {
     }
 
     fn adopt(&self, dir: &RoleDir, release: &ReleaseName, unit: &Unit) -> Result<(), SuperviseError> {
-        let Some(running) = running_now(dir) else { return Ok(()) };
+        let Some(running) = running_now(dir)? else { return Ok(()) };
         if !running.lives() || running.keep.lives() || !running.keep.wanted {
             return Ok(());
         }
@@ -173,16 +173,21 @@ impl Supervisor for Pidfile {
     }
 }
 
-/// What the pid file says now.
-pub(super) fn running_now(dir: &RoleDir) -> Option<Running> {
-    Running::read(&File::open(dir.pid()).ok()?)
+/// What the pid file says now; nothing if there is none.
+pub(super) fn running_now(dir: &RoleDir) -> Result<Option<Running>, IoError> {
+    let path = dir.pid();
+    match File::open(&path) {
+        Ok(file) => Running::read(&file, &path),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).at("open", &path),
+    }
 }
 
 /// Empties the pid file, unless it is about another start by now.
 fn forget(dir: &RoleDir, generation: u64) -> Result<(), SuperviseError> {
     let path = dir.pid();
     let held = lock(&path)?;
-    if Running::read(held.file()).is_some_and(|running| running.keep.generation == generation) {
+    if Running::read(held.file(), &dir.pid())?.is_some_and(|running| running.keep.generation == generation) {
         held.file().set_len(0).at("empty", &path)?;
     }
     Ok(())
@@ -192,7 +197,7 @@ fn forget(dir: &RoleDir, generation: u64) -> Result<(), SuperviseError> {
 pub(super) fn note_failure(dir: &RoleDir, release: &ReleaseName) -> Result<(), IoError> {
     let path = dir.pid();
     let held = lock(&path)?;
-    if Running::read(held.file()).is_some_and(|running| running.lives()) {
+    if Running::read(held.file(), &dir.pid())?.is_some_and(|running| running.lives()) {
         // Somebody else was faster, which is why it could not be started.
         return Ok(());
     }

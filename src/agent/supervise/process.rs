@@ -1,8 +1,10 @@
 //! What /proc says about processes.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use rustix::io::Errno;
 
 /// A process, from `/proc/<pid>/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,9 +17,15 @@ pub(super) struct Stat {
     pub start: u64,
 }
 
-/// The process of that number; `None` if there is none.
-pub(super) fn stat(pid: u32) -> Option<Stat> {
-    parse(pid, &std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+/// The process of that number; `None` if there is none. That it cannot be looked at is no proof that it is gone.
+pub(super) fn stat(pid: u32) -> io::Result<Option<Stat>> {
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(text) => Ok(parse(pid, &text)),
+        // It ended before it was opened, or before it was read.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn parse(pid: u32, text: &str) -> Option<Stat> {
@@ -32,12 +40,16 @@ fn parse(pid: u32, text: &str) -> Option<Stat> {
 }
 
 /// The live processes of a group.
-pub(super) fn members(group: u32) -> Vec<Stat> {
-    pids().filter_map(stat).filter(|stat| stat.group == group && !stat.zombie).collect()
+pub(super) fn members(group: u32) -> io::Result<Vec<Stat>> {
+    let mut members = Vec::new();
+    for pid in pids()? {
+        members.extend(stat(pid)?.filter(|stat| stat.group == group && !stat.zombie));
+    }
+    Ok(members)
 }
 
 /// Every process that can be seen.
-pub(super) fn all() -> impl Iterator<Item = u32> {
+pub(super) fn all() -> io::Result<Vec<u32>> {
     pids()
 }
 
@@ -95,17 +107,20 @@ pub(super) fn limits(pid: u32) -> BTreeMap<&'static str, Option<u64>> {
     text.lines().filter_map(line).collect()
 }
 
-fn pids() -> impl Iterator<Item = u32> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+fn pids() -> io::Result<Vec<u32>> {
+    let mut pids = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        pids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+    }
+    Ok(pids)
 }
 
 /// Which of `dirs` a process runs from: its program, its working directory or a mapped file is below.
 ///
 /// What belongs to other users can be seen by root only; an agent that is not root starts nothing as them.
-pub fn users_of(dirs: &[Utf8PathBuf]) -> BTreeMap<Utf8PathBuf, u32> {
+pub fn users_of(dirs: &[Utf8PathBuf]) -> io::Result<BTreeMap<Utf8PathBuf, u32>> {
     let mut found = BTreeMap::new();
-    for pid in pids() {
+    for pid in pids()? {
         let own = |name: &str| std::fs::read_link(format!("/proc/{pid}/{name}")).ok();
         let mut paths: Vec<String> =
             ["exe", "cwd"].iter().filter_map(|name| own(name)?.to_str().map(str::to_owned)).collect();
@@ -118,7 +133,7 @@ pub fn users_of(dirs: &[Utf8PathBuf]) -> BTreeMap<Utf8PathBuf, u32> {
             }
         }
     }
-    found
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -131,7 +146,7 @@ mod tests {
         let stat = parse(77, &format!("77 (a) b) c) {rest}")).unwrap();
         assert_eq!(stat, Stat { pid: 77, zombie: false, group: 77, start: 123_456 });
         assert!(parse(1, "1 (x) S").is_none());
-        let own = super::stat(std::process::id()).unwrap();
-        assert!(!own.zombie && members(own.group).contains(&own));
+        let own = super::stat(std::process::id()).unwrap().unwrap();
+        assert!(!own.zombie && members(own.group).unwrap().contains(&own));
     }
 }

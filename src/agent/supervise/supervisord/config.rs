@@ -123,6 +123,8 @@ impl Config {
 fn running() -> Option<Utf8PathBuf> {
     let us = rustix::process::geteuid().as_raw();
     let mut found: Vec<(bool, Utf8PathBuf)> = process::all()
+        .unwrap_or_default()
+        .into_iter()
         .filter(|pid| process::owner_of(*pid).is_some_and(|uid| uid == us || uid == 0))
         .filter_map(|pid| Some((process::owner_of(pid)? != us, configuration(pid)?)))
         .collect();

@@ -1,0 +1,207 @@
+//! Each system call of the agent that changes anything fails.
+//!
+//! An operation completes, or says what it could not do with which path and leaves the role as it was or as it
+//! should be, never between; the same operation again ends well. A call that was interrupted is made again.
+
+use crate::bench::Bench;
+use crate::long;
+use crate::operations::{self, Operation, outcome};
+use crate::tracer::{Hit, Tracer};
+
+const SPACE: &[&str] = &[
+    "creat",
+    "write",
+    "pwrite64",
+    "fsync",
+    "fdatasync",
+    "syncfs",
+    "rename",
+    "renameat",
+    "renameat2",
+    "link",
+    "linkat",
+    "symlink",
+    "symlinkat",
+    "mkdir",
+    "mkdirat",
+];
+const NAMES: &[&str] = &[
+    "creat",
+    "rename",
+    "renameat",
+    "renameat2",
+    "link",
+    "linkat",
+    "symlink",
+    "symlinkat",
+    "unlink",
+    "unlinkat",
+    "rmdir",
+    "mkdir",
+    "mkdirat",
+    "chmod",
+    "fchmod",
+    "fchmodat",
+    "utimensat",
+    "ftruncate",
+];
+const ALL: &[&str] = &[
+    "creat",
+    "write",
+    "pwrite64",
+    "fsync",
+    "fdatasync",
+    "syncfs",
+    "rename",
+    "renameat",
+    "renameat2",
+    "link",
+    "linkat",
+    "symlink",
+    "symlinkat",
+    "unlink",
+    "unlinkat",
+    "rmdir",
+    "mkdir",
+    "mkdirat",
+    "chmod",
+    "fchmod",
+    "fchmodat",
+    "utimensat",
+    "ftruncate",
+];
+const INTERRUPTED: &[&str] = &[
+    "creat",
+    "write",
+    "pwrite64",
+    "fsync",
+    "fdatasync",
+    "syncfs",
+    "rename",
+    "renameat",
+    "renameat2",
+    "link",
+    "linkat",
+    "symlink",
+    "symlinkat",
+    "unlink",
+    "unlinkat",
+    "rmdir",
+    "mkdir",
+    "mkdirat",
+    "fchmod",
+    "ftruncate",
+    "flock",
+];
+
+/// What is told instead of what was asked for, and by which calls.
+const ERRORS: &[(&str, &[&str])] = &[
+    ("ENOSPC", SPACE),
+    ("EIO", ALL),
+    ("EINTR", INTERRUPTED),
+    ("EROFS", NAMES),
+    ("ENOSPC+", SPACE),
+    ("EDQUOT", SPACE),
+    ("EMFILE", &["open"]),
+    ("EIO+", ALL),
+    ("EROFS+", NAMES),
+    ("EMFILE+", &["open"]),
+    ("EAGAIN", &["clone", "clone3", "vfork", "fork"]),
+];
+
+/// Has each call fail, in each way; in the short version each `step`th, in one way.
+fn fails_everywhere(bench: &Bench, tracer: &mut Tracer, operation: &Operation, step: usize) {
+    let args: Vec<&str> = operation.args.iter().map(String::as_str).collect();
+    let mut hit = |at, (what, counted)| {
+        bench.reset();
+        (operation.ready)(bench, operation.name);
+        let before = outcome(&bench.at_rest(operation.name));
+        let hit = Hit { at, what, counted, follow: false };
+        (before, bench.hit(tracer, &args, operation.stdin.as_deref(), hit))
+    };
+    let (_, whole) = hit(usize::MAX >> 1, ERRORS[0]);
+    assert_eq!(whole.code, Some(0), "{}: {}{}", operation.name, whole.stdout, whole.stderr);
+    let wanted = outcome(&bench.at_rest(operation.name));
+    let step = if long() { 1 } else { step };
+    let first = usize::try_from(std::process::id()).unwrap();
+    let dir = bench.lab.dir.to_str().unwrap();
+    let (mut tries, mut failures) = (0, 0);
+    for (number, error) in ERRORS.iter().enumerate() {
+        for at in (1 + (first + number) % step..).step_by(step) {
+            let (before, ended) = hit(at, *error);
+            if ended.hits == 0 {
+                assert_eq!(ended.code, Some(0), "{}: {}", operation.name, ended.stderr);
+                break;
+            }
+            tries += 1;
+            let call = ended.what.clone().unwrap_or_default();
+            let what = format!("{} with {} at call {at}, {call}", operation.name, error.0);
+            let said = format!("{}{}", ended.stderr, ended.stdout);
+            assert_eq!(ended.signal, None, "{what}: {said}");
+            // A pool of threads that does not come to be ends the process.
+            let no_thread = error.0 == "EAGAIN" && ended.code == Some(101);
+            assert!(no_thread || !said.contains("panicked"), "{what}: {said}");
+            bench.whole(&what);
+            let now = outcome(&bench.at_rest(&what));
+            if ended.code == Some(0) {
+                assert_eq!(now, wanted, "{what}");
+            } else {
+                failures += 1;
+                assert_ne!(error.0, "EINTR", "{what}: {said}");
+                assert!(
+                    no_thread
+                        || said.contains("could not ") && (said.contains(dir) || said.contains("/proc")),
+                    "{what}: {said}"
+                );
+                // What was stopped is not begun again because that could not be written down.
+                let stopped = operation.name == "service stop" && now["process"] == "failed";
+                let half = format!("{what}: {now}\nbefore: {before}\nwanted: {wanted}\n{said}");
+                // gc takes one after another: what it has taken is gone.
+                let fewer = operation.name == "gc" && now["release"] == wanted["release"];
+                assert!(now == before || now == wanted || stopped || fewer, "{half}");
+            }
+            // What fails once can still be tidied up behind.
+            if !error.0.ends_with('+') && !call.starts_with("unlink") && !call.starts_with("rmdir") {
+                bench.no_debris(&what, operation.name == "receive" || ended.code != Some(0));
+            }
+            (operation.again)(bench, &what);
+            bench.whole(&what);
+            assert_eq!(outcome(&bench.at_rest(&what)), wanted, "{what}");
+            if let Some(then) = &operation.then {
+                then(bench, &what);
+            }
+            bench.clean(&what);
+        }
+    }
+    eprintln!("{}: {tries} errors, {failures} of them told", operation.name);
+}
+
+#[test]
+fn activate_confirm_and_rollback_with_errors() {
+    let bench = Bench::new();
+    let Some(mut tracer) = Tracer::start(&bench.lab.dir) else { return };
+    for operation in operations::moves(&bench) {
+        fails_everywhere(&bench, &mut tracer, &operation, 7);
+    }
+}
+
+#[test]
+fn gc_and_services_with_errors() {
+    let bench = Bench::new();
+    let Some(mut tracer) = Tracer::start(&bench.lab.dir) else { return };
+    for operation in operations::services_and_gc().into_iter().filter(|operation| !operation.follow) {
+        let step = if operation.name == "gc" { 29 } else { 5 };
+        fails_everywhere(&bench, &mut tracer, &operation, step);
+    }
+}
+
+#[test]
+fn receive_and_stage_with_errors() {
+    let mut bench = Bench::new();
+    let Some(mut tracer) = Tracer::start(&bench.lab.dir) else { return };
+    let receive = operations::receive(&bench);
+    bench.learn_next();
+    fails_everywhere(&bench, &mut tracer, &receive, 11);
+    bench.pushed();
+    fails_everywhere(&bench, &mut tracer, &operations::stage(&bench), 13);
+}

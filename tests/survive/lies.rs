@@ -1,0 +1,101 @@
+//! Nodes that answer with lies: the controller ends with an error, soon, and without filling its memory.
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::bench::SECRET;
+use crate::cluster::{Cluster, GOOD};
+use crate::sshd::Sshd;
+
+/// The most that a controller may need, and how long it may take.
+const MEMORY: u64 = 250 << 20;
+const TIME: Duration = Duration::from_mins(1);
+
+/// How a node lies, and what has to be said of it.
+const LIES: [&str; 12] = [
+    "long",
+    "lines",
+    "complaints",
+    "garbage",
+    "type",
+    "deep",
+    "digests",
+    "release",
+    "silent",
+    "end",
+    "greeting",
+    "greeting-lines",
+];
+
+/// The most memory that a process ever had, in bytes.
+fn peak(child: &Child) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    kilobytes.unwrap_or(0) << 10
+}
+
+#[test]
+fn a_node_that_lies_is_found_out_in_bounded_memory() {
+    if !std::path::Path::new("/usr/sbin/sshd").exists() {
+        eprintln!("SKIPPED: nodes that lie: there is no sshd");
+        return;
+    }
+    let servers = tempfile::tempdir().unwrap();
+    let dir = servers.path().canonicalize().unwrap();
+    let (mode, liar) = (dir.join("mode"), concat!(env!("CARGO_MANIFEST_DIR"), "/tests/survive/liar.py"));
+    std::fs::write(&mode, "none").unwrap();
+    let sshd =
+        Sshd::start_with(&dir.join("sshd"), &format!("ForceCommand python3 -S {liar} {}", mode.display()));
+    std::fs::write(dir.join("known_hosts"), sshd.known_hosts()).unwrap();
+    let user = std::process::Command::new("id").arg("-un").output().unwrap();
+    let user = String::from_utf8(user.stdout).unwrap().trim().to_owned();
+    let (port, key) = (sshd.port, sshd.client_key());
+    let reach = |_| format!("address = \"127.0.0.1\"\nport = {port}\nuser = {user:?}\nidentity = {key:?}\n");
+    let policy = "progress_deadline = \"3s\"\ngate_timeout = \"2s\"\nconfirm_within = \"4s\"";
+    let cluster = Cluster::new(1, policy, reach);
+    cluster.write(policy, &format!("[ssh]\nknown_hosts = {:?}", dir.join("known_hosts")), reach);
+    cluster.build("1", GOOD);
+    cluster.expect(0, &["promote"]);
+    cluster.build("2", GOOD);
+    // Those that a limit of time ends take that time.
+    let lies = LIES.iter().filter(|lie| crate::long() || ["long", "garbage", "release"].contains(lie));
+    for lie in lies {
+        for command in ["status", "promote"] {
+            std::fs::write(&mode, lie).unwrap();
+            let begun = Instant::now();
+            let mut child = cluster.command(&[command]);
+            let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let mut most = 0;
+            while child.try_wait().unwrap().is_none() {
+                most = most.max(peak(&child));
+                assert!(begun.elapsed() < TIME, "{command} of a node that lies ({lie}) does not end");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            let out = child.wait_with_output().unwrap();
+            let (said, code) = (crate::cluster::text(&out), out.status.code());
+            eprintln!("{lie}: {command} ends with {code:?} after {:?}, {} MiB", begun.elapsed(), most >> 20);
+            assert!(!said.contains("panicked") && !said.contains(SECRET), "{lie}: {said}");
+            assert!(!said.contains('\u{1b}'), "{lie}: what a node says is shown as it is: {said:?}");
+            assert!(said.len() < 20_000, "{lie}: {} bytes are said", said.len());
+            assert!(most < MEMORY, "{lie}: {most} bytes");
+            // A digest that is wrong in an answer is no more than a wrong row, where nothing is decided by it.
+            let harmless = *lie == "digests" || (["release", "lines"].contains(lie) && command == "status");
+            if !harmless {
+                assert!(matches!(code, Some(1 | 3 | 4)), "{lie}: {command} ends with {code:?}: {said}");
+                assert!(said.contains("n1"), "{lie}: {said}");
+            }
+            // What was left to its guard goes back, or nothing was touched.
+            std::fs::write(&mode, "none").unwrap();
+            crate::node::until(&format!("{lie}: the service runs from the current release"), 20, || {
+                let status = cluster.truthful(lie);
+                let role = &status["nodes"][0]["roles"][0];
+                role["runs"] == role["release"] && role["unconfirmed"].is_null()
+            });
+            cluster.whole("n1", lie);
+        }
+    }
+    std::fs::write(&mode, "none").unwrap();
+    let out = cluster.command(&["promote", "--force"]).output().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", crate::cluster::text(&out));
+}
