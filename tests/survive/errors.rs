@@ -144,15 +144,22 @@ fn fails_everywhere(bench: &Bench, tracer: &mut Tracer, operation: &Operation, s
             bench.whole(&what);
             let now = outcome(&bench.at_rest(&what));
             if ended.code == Some(0) {
-                assert_eq!(now, wanted, "{what}");
+                // A rollback goes back also where the service does not start, and says so.
+                if operation.name.starts_with("rollback") && now != wanted {
+                    assert!(
+                        now["release"] == wanted["release"] && said.contains("service"),
+                        "{what}: {said}"
+                    );
+                    bench.ok(&["service", "start", "web"], &what);
+                } else {
+                    assert_eq!(now, wanted, "{what}");
+                }
             } else {
                 failures += 1;
                 assert_ne!(error.0, "EINTR", "{what}: {said}");
-                assert!(
-                    no_thread
-                        || said.contains("could not ") && (said.contains(dir) || said.contains("/proc")),
-                    "{what}: {said}"
-                );
+                // A process that could not be made has no path.
+                let named = said.contains(dir) || said.contains("/proc") || error.0 == "EAGAIN";
+                assert!(no_thread || (said.contains("could not ") && named), "{what}: {said}");
                 // What was stopped is not begun again because that could not be written down.
                 let stopped = operation.name == "service stop" && now["process"] == "failed";
                 let half = format!("{what}: {now}\nbefore: {before}\nwanted: {wanted}\n{said}");
@@ -181,7 +188,7 @@ fn activate_confirm_and_rollback_with_errors() {
     let bench = Bench::new();
     let Some(mut tracer) = Tracer::start(&bench.lab.dir) else { return };
     for operation in operations::moves(&bench) {
-        fails_everywhere(&bench, &mut tracer, &operation, 7);
+        fails_everywhere(&bench, &mut tracer, &operation, 17);
     }
 }
 
@@ -190,7 +197,7 @@ fn gc_and_services_with_errors() {
     let bench = Bench::new();
     let Some(mut tracer) = Tracer::start(&bench.lab.dir) else { return };
     for operation in operations::services_and_gc().into_iter().filter(|operation| !operation.follow) {
-        let step = if operation.name == "gc" { 29 } else { 5 };
+        let step = if operation.name == "gc" { 61 } else { 11 };
         fails_everywhere(&bench, &mut tracer, &operation, step);
     }
 }
@@ -201,7 +208,7 @@ fn receive_and_stage_with_errors() {
     let Some(mut tracer) = Tracer::start(&bench.lab.dir) else { return };
     let receive = operations::receive(&bench);
     bench.learn_next();
-    fails_everywhere(&bench, &mut tracer, &receive, 11);
+    fails_everywhere(&bench, &mut tracer, &receive, 29);
     bench.pushed();
-    fails_everywhere(&bench, &mut tracer, &operations::stage(&bench), 13);
+    fails_everywhere(&bench, &mut tracer, &operations::stage(&bench), 31);
 }
