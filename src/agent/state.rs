@@ -78,6 +78,10 @@ pub struct State {
     announced: Option<Unconfirmed>,
     /// What a rollout changed in the service's cluster, and has not put back.
     pub settings: Vec<Setting>,
+    /// The newest version of the product that was executed on the role's data, where that binds it.
+    pub opened: Option<String>,
+    /// Why the guard did not go back from what is current.
+    pub gave_up: Option<String>,
     /// The last rollout that had this role among what it changes, and how it ended.
     pub errand: Option<(Errand, Option<String>)>,
 }
@@ -166,7 +170,7 @@ impl State {
                     return Err("another release was announced".to_owned());
                 }
                 (self.phase, self.current) = (Phase::Idle, to.clone());
-                self.unconfirmed = self.announced.take();
+                (self.unconfirmed, self.gave_up) = (self.announced.take(), None);
             }
             Record::Abandoned { .. } => {
                 if !matches!(self.phase, Phase::Activating { .. }) {
@@ -187,7 +191,7 @@ impl State {
                 self.release(release)?.good = true;
                 self.confirmed.retain(|known| known != release);
                 self.confirmed.push(release.clone());
-                self.unconfirmed = None;
+                (self.unconfirmed, self.gave_up) = (None, None);
             }
             Record::RollingBack { from, to, restart, .. } => {
                 self.idle()?;
@@ -205,10 +209,12 @@ impl State {
                     self.confirmed.truncate(at + 1);
                 }
                 (self.phase, self.current, self.unconfirmed) = (Phase::Idle, to.clone(), None);
+                self.gave_up = None;
             }
-            Record::GuardGaveUp { release, .. } => {
+            Record::GuardGaveUp { release, why } => {
                 let waiting = self.unconfirmed.as_mut().filter(|waiting| waiting.release == *release);
                 waiting.ok_or("nothing waits for a confirmation")?.deadline = None;
+                self.gave_up = Some(why.clone());
             }
             Record::MarkedBad { release, why } => self.release(release)?.bad = Some(why.clone()),
             Record::Pinned { release } => self.release(release)?.pinned = true,
@@ -222,6 +228,7 @@ impl State {
                 self.confirmed.retain(|known| known != release);
             }
             Record::ServiceStart { release } => drop(self.release(release)?),
+            Record::DataOpened { product } => self.opened = Some(product.clone()),
             Record::ServiceStop { .. } | Record::ServiceStopped { .. } | Record::ServiceFailed { .. } => {}
             Record::Settings { settings } => self.settings.clone_from(settings),
             Record::Planned { errand } => self.errand = Some((errand.clone(), None)),

@@ -66,7 +66,7 @@ async fn conduct(
     let view = RolloutView::new(context.bars(), context.common.quiet, context.is_json());
     let recorder = Told { journal: &journal, view: &view, json: context.is_json() };
     let person = Asked { context, view: &view };
-    let services = session.services();
+    let services = session.services_for(prepared);
     let finished = if plan.kind == Kind::Promote {
         let stager = PushStager {
             pusher: Pusher::new(context.store()?, manner.parallel, &context.cancel)?,

@@ -18,5 +18,5 @@ pub use cluster::{
 };
 pub use decode::read_cluster;
 pub use load::{LoadError, load};
-pub use rollout::{By, MaxUnavailable, OnFailure, Rollout};
+pub use rollout::{By, MaxUnavailable, OnFailure, PREDICATES, Rollout};
 pub use select::{Selected, SelectionError};

@@ -30,5 +30,5 @@ pub use gate::probe;
 pub use ports::{Live, NoStager, Stager};
 pub use services::Services;
 pub use stage::PushStager;
-pub use survey::{Problem, Seen, Survey, Surveyor, healthy, statuses};
+pub use survey::{Problem, Seen, Survey, Surveyor, healthy, product_of, statuses};
 pub use target::{Target, TargetError};

@@ -170,7 +170,11 @@ impl<'a, N: Nodes, R: Recorder, P: Person> Run<'a, N, R, P> {
                 }));
                 return;
             }
-            let of_wave = self.wave(&tracks, self.plan.kind, forming).await;
+            let of_wave = if wave.together {
+                self.together(&tracks, self.plan.kind).await
+            } else {
+                self.wave(&tracks, self.plan.kind, forming).await
+            };
             failed += of_wave;
             let _ = self.recorder.record(Event::WaveDone { wave: index + 1, failed: of_wave }, false);
             if self.exceeds(failed) {

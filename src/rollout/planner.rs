@@ -6,7 +6,9 @@
 //!   role is the exception: it is one wave.
 //! * What is wrong goes first: nodes that do not run their release, or whose release failed.
 //! * What is on target and healthy is in no wave.
-//! * Nodes of a higher rank begin when all of a lower one are done: a leader goes last.
+//! * Nodes of a higher rank begin when all of a lower one are done: a leader goes last. Roles that are not in the
+//!   order go by the ranks of their nodes too.
+//! * Where two versions must not run at the same time, the role is one wave.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,6 +49,8 @@ pub struct Candidate {
     pub change: Change,
     /// Going back would lose data.
     pub point_of_no_return: bool,
+    /// All nodes of its role stop before the first one starts: two versions must not run at the same time.
+    pub together: bool,
 }
 
 /// What travels to a node and what changes there.
@@ -86,9 +90,13 @@ pub fn plan(scope: &Scope<'_>, candidates: Vec<Candidate>) -> Plan {
     let restart = scope.kind == Kind::Restart;
     let (skipped, wanted): (Vec<_>, Vec<_>) =
         candidates.into_iter().partition(|one| !restart && one.on_target && one.healthy);
-    let ranks = ranks(&scope.rollout.order, wanted.iter().map(|one| &one.role));
+    let ranks = ranks(&scope.rollout.order, &wanted);
     let (forming, standing): (Vec<_>, Vec<_>) =
         wanted.into_iter().partition(|one| scope.forming.contains(&one.role));
+    let at_once: BTreeSet<Role> =
+        standing.iter().filter(|one| one.together).map(|one| one.role.clone()).collect();
+    let (at_once, standing): (Vec<_>, Vec<_>) =
+        standing.into_iter().partition(|one| at_once.contains(&one.role));
     let mut waves = match scope.rollout.by {
         By::Role => {
             let mut waves = Vec::new();
@@ -97,6 +105,7 @@ pub fn plan(scope: &Scope<'_>, candidates: Vec<Candidate>) -> Plan {
                     all.iter().filter(|one| one.role == *role).cloned().collect()
                 };
                 waves.extend(forming_wave(scope, of_role(&forming)));
+                waves.extend(together_wave(scope, of_role(&at_once)));
                 waves.extend(pack(scope, &ranks, of_role(&standing)));
             }
             waves
@@ -108,6 +117,10 @@ pub fn plan(scope: &Scope<'_>, candidates: Vec<Candidate>) -> Plan {
                 waves.extend(forming_wave(scope, of_role));
             }
             waves.extend(pack(scope, &ranks, standing));
+            for role in &ranks {
+                let of_role = at_once.iter().filter(|one| one.role == *role).cloned().collect();
+                waves.extend(together_wave(scope, of_role));
+            }
             waves
         }
     };
@@ -126,18 +139,29 @@ pub fn plan(scope: &Scope<'_>, candidates: Vec<Candidate>) -> Plan {
     }
 }
 
-/// Roles in the order they go: those that are named, then the others by name.
-fn ranks<'a>(order: &[Role], present: impl Iterator<Item = &'a Role>) -> Vec<Role> {
-    let present: BTreeSet<&Role> = present.collect();
-    let named = order.iter().filter(|role| present.contains(role));
-    let others = present.iter().copied().filter(|role| !order.contains(role));
-    named.chain(others).cloned().collect()
+/// Roles in the order they go: those that are named, then the others by their highest rank and by name.
+fn ranks(order: &[Role], wanted: &[Candidate]) -> Vec<Role> {
+    let mut present: BTreeMap<&Role, u32> = BTreeMap::new();
+    for one in wanted {
+        let rank = present.entry(&one.role).or_default();
+        *rank = one.rank.max(*rank);
+    }
+    let named = order.iter().filter(|role| present.contains_key(role));
+    let mut others: Vec<(u32, &Role)> =
+        present.iter().filter(|(role, _)| !order.contains(role)).map(|(role, rank)| (*rank, *role)).collect();
+    others.sort();
+    named.chain(others.into_iter().map(|(_, role)| role)).cloned().collect()
+}
+
+/// All of them at the same time, since no two versions may run together.
+fn together_wave(scope: &Scope<'_>, candidates: Vec<Candidate>) -> Option<Wave> {
+    forming_wave(scope, candidates).map(|wave| Wave { forming: false, together: true, ..wave })
 }
 
 fn forming_wave(scope: &Scope<'_>, mut candidates: Vec<Candidate>) -> Option<Wave> {
     candidates.sort_by(|a, b| a.node.cmp(&b.node));
     let nodes: Vec<NodePlan> = candidates.into_iter().map(|one| node_plan(scope, one)).collect();
-    (!nodes.is_empty()).then_some(Wave { canary: false, forming: true, nodes })
+    (!nodes.is_empty()).then_some(Wave { canary: false, forming: true, together: false, nodes })
 }
 
 /// Nodes with all their roles that go together.
@@ -175,7 +199,8 @@ fn pack(scope: &Scope<'_>, ranks: &[Role], candidates: Vec<Candidate>) -> Vec<Wa
     for unit in units {
         let most = if waves.len() <= 1 && canary > 0 { canary } else { usize::MAX };
         if waves.is_empty() || !open.takes(scope, &unit, most) {
-            waves.push(Wave { canary: waves.is_empty() && canary > 0, forming: false, nodes: Vec::new() });
+            let canary = waves.is_empty() && canary > 0;
+            waves.push(Wave { canary, forming: false, together: false, nodes: Vec::new() });
             open = Open { zone: unit.zone.clone(), rank: unit.rank, ..Open::default() };
         }
         open.add(&unit);

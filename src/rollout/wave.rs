@@ -19,7 +19,7 @@ use super::track::Track;
 use crate::inventory::OnFailure;
 
 /// The roles of one node in a wave, in order.
-type Group<'t> = Vec<&'t RefCell<Track>>;
+pub(super) type Group<'t> = Vec<&'t RefCell<Track>>;
 
 impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
     /// Runs a wave; gives the number of nodes that failed.
@@ -63,7 +63,7 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
     }
 
     /// Brings the roles of a node back, the last first.
-    async fn fail(&self, group: &[&RefCell<Track>], kind: Kind, failed: &Failed) {
+    pub(super) async fn fail(&self, group: &[&RefCell<Track>], kind: Kind, failed: &Failed) {
         let interrupted = failed.error.fault == Fault::Interrupted;
         if !interrupted {
             self.failures.borrow_mut().push(failed.clone());
@@ -77,8 +77,10 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
                 // Forward again would be to what was left for a reason; and what is being started already can
                 // only be waited for.
                 self.needs_person(track, touched);
+                self.join_again(&node).await;
             } else if halts {
                 self.halted(&node, touched);
+                self.join_again(&node).await;
             } else {
                 // Only the release that failed is to blame; what goes back with it is not.
                 let mut why = failed.clone();
@@ -90,6 +92,13 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
             }
             self.node_done(track);
         }
+    }
+
+    /// A node that is left as it is leaves nothing changed in its cluster.
+    async fn join_again(&self, node: &NodeRun<'_, N, R, P>) {
+        let mut failures = Vec::new();
+        node.join_again(&mut failures).await;
+        self.failures.borrow_mut().extend(failures);
     }
 
     fn halted(&self, node: &NodeRun<'_, N, R, P>, touched: bool) {
@@ -177,7 +186,7 @@ fn fault(outcome: Option<&Failed>) -> Option<Fault> {
     outcome.map(|failed| failed.error.fault)
 }
 
-fn groups<'t>(tracks: &[&'t RefCell<Track>]) -> Vec<Group<'t>> {
+pub(super) fn groups<'t>(tracks: &[&'t RefCell<Track>]) -> Vec<Group<'t>> {
     let mut groups: Vec<Group<'t>> = Vec::new();
     for track in tracks {
         let node = track.borrow().plan.node.clone();

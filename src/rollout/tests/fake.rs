@@ -115,6 +115,7 @@ impl Fake {
                 rank: 0,
                 change: Change::default(),
                 point_of_no_return: false,
+                together: false,
             })
             .collect();
         let forming = nodes.values().all(|node| node.current.is_none());
@@ -239,6 +240,7 @@ impl Nodes for Fake {
                     digest: *digest,
                     good: true,
                     pinned: false,
+                    product: None,
                 })
                 .collect(),
             bad: Vec::new(),
@@ -248,6 +250,8 @@ impl Nodes for Fake {
             unconfirmed: None,
             interrupted: None,
             busy: false,
+            opened: None,
+            gave_up: None,
             problem: None,
             kind: None,
             probe: None,

@@ -24,6 +24,7 @@ fn candidate(node: &str, role: &str) -> Candidate {
         rank: 0,
         change: Change::default(),
         point_of_no_return: false,
+        together: false,
     }
 }
 
