@@ -297,6 +297,7 @@ impl Surveyor<'_> {
             change: target.contents.change(current, &there),
             point_of_no_return,
             together,
+            joint: target.record.service.as_ref().is_some_and(|service| adapters::needs_peers(service.kind)),
         })
     }
 

@@ -57,6 +57,7 @@ impl Surveyor<'_> {
             }
             survey.candidates.push(Candidate {
                 together: self.together(&at, status, &goal),
+                joint: false,
                 node: node.clone(),
                 role: role.clone(),
                 zone: self.zone(node),
@@ -119,6 +120,7 @@ impl Surveyor<'_> {
                         change: Change::default(),
                         point_of_no_return: false,
                         together,
+                        joint: false,
                     });
                 }
             }
@@ -188,6 +190,7 @@ impl Surveyor<'_> {
                         change: Change::default(),
                         point_of_no_return: false,
                         together: false,
+                        joint: false,
                     });
                 }
                 // What runs nothing needs no restart.

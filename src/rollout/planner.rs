@@ -8,6 +8,7 @@
 //! * What is on target and healthy is in no wave.
 //! * Nodes of a higher rank begin when all of a lower one are done: a leader goes last. Roles that are not in the
 //!   order go by the ranks of their nodes too.
+//! * Forming roles of a service whose cluster has nodes of several roles are one wave.
 //! * Where two versions must not run at the same time, the role is one wave.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +52,8 @@ pub struct Candidate {
     pub point_of_no_return: bool,
     /// All nodes of its role stop before the first one starts: two versions must not run at the same time.
     pub together: bool,
+    /// Its cluster is made of nodes of several roles: those that are forming form it together.
+    pub joint: bool,
 }
 
 /// What travels to a node and what changes there.
@@ -97,6 +100,16 @@ pub fn plan(scope: &Scope<'_>, candidates: Vec<Candidate>) -> Plan {
         standing.iter().filter(|one| one.together).map(|one| one.role.clone()).collect();
     let (at_once, standing): (Vec<_>, Vec<_>) =
         standing.into_iter().partition(|one| at_once.contains(&one.role));
+    let (mut joint, forming): (Vec<_>, Vec<_>) = forming.into_iter().partition(|one| one.joint);
+    // At the place of the first of their roles.
+    let mut forming_of = |role: &Role| {
+        let of_role: Vec<Candidate> = if joint.iter().any(|one| one.role == *role) {
+            std::mem::take(&mut joint)
+        } else {
+            forming.iter().filter(|one| one.role == *role).cloned().collect()
+        };
+        forming_wave(scope, of_role)
+    };
     let mut waves = match scope.rollout.by {
         By::Role => {
             let mut waves = Vec::new();
@@ -104,7 +117,7 @@ pub fn plan(scope: &Scope<'_>, candidates: Vec<Candidate>) -> Plan {
                 let of_role = |all: &[Candidate]| -> Vec<Candidate> {
                     all.iter().filter(|one| one.role == *role).cloned().collect()
                 };
-                waves.extend(forming_wave(scope, of_role(&forming)));
+                waves.extend(forming_of(role));
                 waves.extend(together_wave(scope, of_role(&at_once)));
                 waves.extend(pack(scope, &ranks, of_role(&standing)));
             }
@@ -113,8 +126,7 @@ pub fn plan(scope: &Scope<'_>, candidates: Vec<Candidate>) -> Plan {
         By::Node => {
             let mut waves: Vec<Wave> = Vec::new();
             for role in &ranks {
-                let of_role = forming.iter().filter(|one| one.role == *role).cloned().collect();
-                waves.extend(forming_wave(scope, of_role));
+                waves.extend(forming_of(role));
             }
             waves.extend(pack(scope, &ranks, standing));
             for role in &ranks {
@@ -159,7 +171,7 @@ fn together_wave(scope: &Scope<'_>, candidates: Vec<Candidate>) -> Option<Wave> 
 }
 
 fn forming_wave(scope: &Scope<'_>, mut candidates: Vec<Candidate>) -> Option<Wave> {
-    candidates.sort_by(|a, b| a.node.cmp(&b.node));
+    candidates.sort_by(|a, b| (&a.node, &a.role).cmp(&(&b.node, &b.role)));
     let nodes: Vec<NodePlan> = candidates.into_iter().map(|one| node_plan(scope, one)).collect();
     (!nodes.is_empty()).then_some(Wave { canary: false, forming: true, together: false, nodes })
 }

@@ -24,10 +24,12 @@ pub(super) type Group<'t> = Vec<&'t RefCell<Track>>;
 impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
     /// Runs a wave; gives the number of nodes that failed.
     pub(super) async fn wave(&self, tracks: &[&RefCell<Track>], kind: Kind, forming: bool) -> usize {
-        let groups = groups(tracks);
         if forming {
-            return self.forming(&groups, kind).await;
+            // The roles of a node too: a cluster may need them all before any of them is ready.
+            let each: Vec<Group<'_>> = tracks.iter().map(|track| vec![*track]).collect();
+            return self.forming(&each, kind).await;
         }
+        let groups = groups(tracks);
         let mut running: FuturesUnordered<_> = groups.iter().map(|group| self.group(group, kind)).collect();
         let mut failed = 0;
         while let Some(fails) = running.next().await {

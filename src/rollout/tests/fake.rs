@@ -116,6 +116,7 @@ impl Fake {
                 change: Change::default(),
                 point_of_no_return: false,
                 together: false,
+                joint: false,
             })
             .collect();
         let forming = nodes.values().all(|node| node.current.is_none());

@@ -25,6 +25,7 @@ fn candidate(node: &str, role: &str) -> Candidate {
         change: Change::default(),
         point_of_no_return: false,
         together: false,
+        joint: false,
     }
 }
 
