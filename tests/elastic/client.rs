@@ -17,14 +17,23 @@ pub(crate) struct Seen {
     pub(crate) read: u64,
     /// The longest time without an acknowledged write.
     pub(crate) longest: Duration,
-    pub(crate) red: u64,
-    pub(crate) looks: u64,
+    pub(crate) looks: Looks,
+}
+
+/// What the cluster said of its health.
+#[derive(Debug, Default)]
+pub(crate) struct Looks {
+    all: u64,
+    /// A shard had no primary.
+    red: u64,
+    /// The longest time without an elected master.
+    masterless: Duration,
 }
 
 pub(crate) struct Client {
     stop: Arc<AtomicBool>,
     writer: Option<JoinHandle<Seen>>,
-    watcher: Option<JoinHandle<(u64, u64)>>,
+    watcher: Option<JoinHandle<Looks>>,
 }
 
 impl Client {
@@ -42,7 +51,7 @@ impl Client {
     pub(crate) fn done(mut self, lab: &Lab, what: &str) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
         let mut seen = self.writer.take().unwrap().join().unwrap();
-        (seen.red, seen.looks) = self.watcher.take().unwrap().join().unwrap();
+        seen.looks = self.watcher.take().unwrap().join().unwrap();
         lab.send("POST", "/docs/_refresh", &serde_json::Value::Null);
         for ids in seen.written.chunks(500) {
             let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
@@ -58,15 +67,16 @@ impl Client {
         }
         println!(
             "{what}: {} acknowledged, {} refused, {} read back at once, none lost; longest without a write {} ms; \
-             red in {} of {} looks",
+             without a master for up to {} ms; red in {} of {} looks",
             seen.written.len(),
             seen.refused,
             seen.read,
             seen.longest.as_millis(),
-            seen.red,
-            seen.looks
+            seen.looks.masterless.as_millis(),
+            seen.looks.red,
+            seen.looks.all
         );
-        assert_eq!(seen.red, 0, "{what}: the cluster was red");
+        assert_eq!(seen.looks.red, 0, "{what}: the cluster was red");
         seen
     }
 }
@@ -100,18 +110,33 @@ fn write(ports: &[u16], first: u64, stop: &AtomicBool) -> Seen {
     seen
 }
 
-fn watch(ports: &[u16], stop: &AtomicBool) -> (u64, u64) {
-    let (mut red, mut looks) = (0, 0);
+fn watch(ports: &[u16], stop: &AtomicBool) -> Looks {
+    let mut looks = Looks::default();
+    let mut since: Option<Instant> = None;
     while !stop.load(Ordering::Relaxed) {
+        let (mut answers, mut masters) = (0, 0);
         for port in ports {
             // What its own state says: without a master the cluster has no word.
-            if let Some((200, health)) = http(*port, "GET", "/_cluster/health?local=true", "") {
-                looks += 1;
-                // A node that has just started knows no cluster yet.
-                red += u64::from(health["status"] == "red" && health["number_of_nodes"].as_u64() > Some(1));
+            let Some((200, health)) = http(*port, "GET", "/_cluster/health?local=true", "") else { continue };
+            // A node that has just started knows no cluster yet.
+            if health["number_of_nodes"].as_u64() <= Some(1) {
+                continue;
+            }
+            answers += 1;
+            looks.all += 1;
+            // A state without a master counts as red, though every shard is there.
+            let lacks = ["unassigned_shards", "initializing_shards"];
+            let lacks = lacks.iter().any(|name| health[*name].as_u64() > Some(0));
+            if health["status"] != "red" {
+                masters += 1;
+            } else if lacks {
+                looks.red += 1;
+                eprintln!("red, says {port}: {health}");
             }
         }
+        since = if answers > 0 && masters == 0 { since.or_else(|| Some(Instant::now())) } else { None };
+        looks.masterless = looks.masterless.max(since.map_or(Duration::ZERO, |since| since.elapsed()));
         std::thread::sleep(Duration::from_millis(100));
     }
-    (red, looks)
+    looks
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -302,19 +302,36 @@ impl Lab {
         self.get("/_cluster/health?wait_for_status=green&timeout=20s");
     }
 
-    /// Starts a command.
+    /// Starts a command; what it says goes to a file.
     pub(crate) fn spawn(&self, args: &[&str]) -> Child {
+        let said = fs::File::create(self.project.path("said")).unwrap();
         let mut command = self.project.command(args);
-        command.args(["--format", "json"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+        command.args(["--format", "json"]).stdout(said.try_clone().unwrap()).stderr(said).spawn().unwrap()
     }
 
     /// Waits until `holds`.
     pub(crate) fn until(&self, what: &str, holds: impl Fn() -> bool) {
         let until = Instant::now() + Duration::from_secs(90);
         while !holds() {
-            assert!(Instant::now() < until, "never: {what}");
+            if Instant::now() >= until {
+                panic!("never: {what}: {}", self.project.read("said"));
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Kills a command as soon as it has changed who may be given shards.
+    pub(crate) fn kill_in_the_middle(&self, args: &[&str]) {
+        let mut child = self.spawn(args);
+        self.until("a setting is changed", || {
+            let is_set = |node| {
+                let settings = self.ask(node, "GET", "/_cluster/settings?flat_settings=true", "");
+                settings.is_some_and(|(_, body)| body.to_string().contains("\"primaries\""))
+            };
+            (0..3).any(is_set)
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     /// The pid of a node's service.

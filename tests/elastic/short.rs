@@ -39,13 +39,7 @@ fn three_nodes_are_upgraded_while_a_client_writes_and_a_killed_controller_leaves
 
     // Killed while a setting is changed: the next rollout puts it back before it begins.
     let client = Client::start(&lab, 0);
-    let mut killed = lab.spawn(&["promote"]);
-    lab.until("the setting is changed", || {
-        lab.ask(0, "GET", "/_cluster/settings?flat_settings=true", "")
-            .is_some_and(|(_, body)| body["transient"][ALLOCATION] == "primaries")
-    });
-    killed.kill().unwrap();
-    killed.wait().unwrap();
+    lab.kill_in_the_middle(&["promote"]);
     assert_ne!(lab.settings(), before);
 
     let begun = Instant::now();
