@@ -303,10 +303,11 @@ impl Lab {
     }
 
     /// Starts a command; what it says goes to a file.
-    pub(crate) fn spawn(&self, args: &[&str]) -> Child {
+    pub(crate) fn spawn(&self, args: &[&str]) -> Killed {
         let said = fs::File::create(self.project.path("said")).unwrap();
         let mut command = self.project.command(args);
-        command.args(["--format", "json"]).stdout(said.try_clone().unwrap()).stderr(said).spawn().unwrap()
+        command.args(["--format", "json"]).stdout(said.try_clone().unwrap()).stderr(said);
+        Killed(command.spawn().unwrap())
     }
 
     /// Waits until `holds`.
@@ -322,7 +323,7 @@ impl Lab {
 
     /// Kills a command as soon as it has changed who may be given shards.
     pub(crate) fn kill_in_the_middle(&self, args: &[&str]) {
-        let mut child = self.spawn(args);
+        let child = self.spawn(args);
         self.until("a setting is changed", || {
             let is_set = |node| {
                 let settings = self.ask(node, "GET", "/_cluster/settings?flat_settings=true", "");
@@ -330,8 +331,7 @@ impl Lab {
             };
             (0..3).any(is_set)
         });
-        child.kill().unwrap();
-        child.wait().unwrap();
+        child.kill();
     }
 
     /// The pid of a node's service.
@@ -339,6 +339,22 @@ impl Lab {
         let status = self.project.json(&["status"]).json();
         let pid = status["nodes"][node]["roles"][0]["pid"].as_i64().unwrap();
         i32::try_from(pid).unwrap()
+    }
+}
+
+/// A command that does not outlive the test.
+pub(crate) struct Killed(Child);
+
+impl Killed {
+    pub(crate) fn kill(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _gone = self.0.wait();
     }
 }
 

@@ -104,6 +104,11 @@ impl Cluster {
         self.target.as_ref().is_some_and(|target| member.version < *target)
     }
 
+    /// A node's place in the order in which they go.
+    pub(super) fn rank(&self, member: &Member) -> u32 {
+        member.rank(self.elected.as_ref() == Some(&member.name))
+    }
+
     /// Whether nodes differ in their versions.
     pub(super) fn is_mixed(&self) -> bool {
         self.members.windows(2).any(|pair| pair[0].version != pair[1].version)

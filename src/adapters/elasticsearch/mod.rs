@@ -25,6 +25,6 @@ mod predicates;
 mod settings;
 mod who;
 
-pub use adapter::Elasticsearch;
+pub(super) use adapter::Elasticsearch;
 #[cfg(test)]
 pub(super) use predicates::NAMES as PREDICATES;

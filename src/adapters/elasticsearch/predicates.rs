@@ -62,7 +62,8 @@ fn tiers_in_order(cluster: &Cluster, member: &Member) -> Option<String> {
     let own = member.tier.filter(|_| cluster.is_old(member))?;
     let before = |other: &&Member| {
         let colder = other.tier.is_some_and(|tier| tier < own);
-        colder && cluster.is_old(other) && other.rank(false) < member.rank(false)
+        // Masters go after the others, and the elected one last, whatever data they hold.
+        colder && cluster.is_old(other) && cluster.rank(other) < cluster.rank(member)
     };
     let before: Vec<String> = cluster
         .others()
@@ -265,6 +266,16 @@ mod tests {
             fires(|cluster| {
                 colder(cluster);
                 cluster.members[1].master = true;
+            })
+            .is_empty()
+        );
+        // Both may be elected, and the colder one is.
+        assert!(
+            fires(|cluster| {
+                colder(cluster);
+                cluster.members[0].master = true;
+                cluster.members[1].master = true;
+                cluster.elected = Some("b".to_owned());
             })
             .is_empty()
         );
