@@ -14,12 +14,9 @@ pub enum Upgrade {
 
 /// Why a product cannot go from one version to another.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{kind} cannot go from {from} to {to}: {why}")]
+#[error("{message}")]
 pub struct UpgradeError {
-    kind: &'static str,
-    from: ProductVersion,
-    to: ProductVersion,
-    why: String,
+    message: String,
     /// What to do instead.
     pub help: String,
 }
@@ -36,8 +33,8 @@ pub fn upgrade(kind: ServiceKind, from: Option<&str>, to: Option<&str>) -> Resul
         return Ok(Upgrade::Reversible);
     }
     let refused = |why: &str, help: String| {
-        let (from, to, why) = (from.clone(), to.clone(), why.to_owned());
-        Err(UpgradeError { kind: kind.name(), from, to, why, help })
+        let message = format!("{} cannot go from {from} to {to}: {why}", kind.name());
+        Err(UpgradeError { message, help })
     };
     if to < from {
         let help = "roll forward to a newer version; or restore a snapshot into an empty data folder, and then \

@@ -72,9 +72,9 @@ fn after_it_has_run_nothing_goes_back_but_on_a_persons_word() {
 #[test]
 fn the_same_version_with_other_conf_has_a_way_back() {
     let (lab, first, _) = bound();
-    let mut files = service("1.0");
-    files.insert("more".to_owned(), (0o644, "conf".into()));
-    let other = lab.stage(&lab.build("1.0", &files));
+    std::fs::write(lab.dir.join("conf/web/site.json"), r#"{"other": "{{ node.name }}"}"#).unwrap();
+    let other = lab.stage(&lab.build("1.0", &service("1.0")));
+    assert_ne!(first, other);
     lab.done(&json!({ "op": "service-stop", "role": "web" }));
     lab.done(&activation(Some(&first), &other, None));
     lab.done(&json!({ "op": "service-start", "role": "web" }));

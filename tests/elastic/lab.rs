@@ -16,7 +16,7 @@ use crate::sshd::Sshd;
 
 pub(crate) const TIERS: [&str; 3] = ["hot", "warm", "master"];
 
-const RECIPE: &str = r#"schema = 1
+pub(crate) const RECIPE: &str = r#"schema = 1
 version = "{{ versions.elasticsearch }}-{{ build }}"
 
 [[unpack]]
@@ -76,7 +76,7 @@ http.port: {{ vars.http_port }}
 cluster.routing.allocation.disk.threshold_enabled: false
 ";
 
-const JVM_OPTIONS: &str = "-Xms{{ vars.heap }}
+pub(crate) const JVM_OPTIONS: &str = "-Xms{{ vars.heap }}
 -Xmx{{ vars.heap }}
 -XX:+UseSerialGC
 -XX:TieredStopAtLevel=1
@@ -92,7 +92,7 @@ const JVM_OPTIONS: &str = "-Xms{{ vars.heap }}
 ";
 
 /// What each version runs on.
-fn jre(version: &str) -> &'static str {
+pub(crate) fn jre(version: &str) -> &'static str {
     match version.split('.').next() {
         Some("6") => "11.0.13.1",
         Some("7") => "17.0.9.2",
@@ -101,7 +101,7 @@ fn jre(version: &str) -> &'static str {
 }
 
 /// Fetches a version and its runtime; `None` says why on standard error.
-fn artifacts(project: &Project, version: &str) -> Option<()> {
+pub(crate) fn artifacts(project: &Project, version: &str) -> Option<()> {
     let coordinates = format!("org.elasticsearch.distribution.integ-test-zip:elasticsearch:{version}:zip");
     let zip = fetch::maven(&coordinates)?;
     let jre = jre(version);
@@ -179,14 +179,14 @@ impl Lab {
         );
         for (index, tier) in TIERS.iter().enumerate() {
             let n = index + 1;
-            text.push_str(&format!(
+            text += &format!(
                 "\n[nodes.n{n}]\naddress = \"127.0.0.1\"\nroot = \"{dir}/n{n}\"\n{transport}\
                  roles = [\"elasticsearch-{tier}\"]\n\
                  vars = {{ http_port = {}, transport_port = {}, tier = \"{tier}\", data = {} }}\n",
                 self.ports[index],
                 self.transport[index],
                 *tier != "master",
-            ));
+            );
         }
         self.project.write("cluster.toml", &text);
     }
@@ -314,9 +314,7 @@ impl Lab {
     pub(crate) fn until(&self, what: &str, holds: impl Fn() -> bool) {
         let until = Instant::now() + Duration::from_secs(90);
         while !holds() {
-            if Instant::now() >= until {
-                panic!("never: {what}: {}", self.project.read("said"));
-            }
+            assert!(Instant::now() < until, "never: {what}: {}", self.project.read("said"));
             std::thread::sleep(Duration::from_millis(20));
         }
     }

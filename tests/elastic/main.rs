@@ -10,6 +10,7 @@ mod lab;
 mod long;
 #[path = "../support/project.rs"]
 mod project;
+mod secured;
 mod short;
 #[path = "../support/sshd.rs"]
 mod sshd;

@@ -65,7 +65,7 @@ fn unknown_keys() {
       | ^^^^^^
       |
       = help: did you mean `ready`?
-      = help: valid keys: kind, user, group, capabilities, start, env, stop, limits, ready
+      = help: valid keys: kind, user, group, capabilities, start, env, stop, limits, ready, api
 
     error: unknown key `after` in [service] stop
      --> recipes/x.toml:7:27
