@@ -5,7 +5,7 @@ use hyper::Method;
 use super::super::adapter::{Adapter, AdapterError};
 use super::super::view::{Instance, View};
 use super::ask::{accepted, send};
-use super::cluster::{Cluster, Color, look, master, nodes, spokesman};
+use super::cluster::{Cluster, Color, look, look_through, master, nodes, spokesman};
 use super::who::{Who, who};
 use super::{health, predicates, settings};
 use crate::agent::Setting;
@@ -109,7 +109,7 @@ impl Adapter for Elasticsearch {
     }
 
     async fn settled(&self, view: &View<'_>) -> Result<Held, AdapterError> {
-        let held = health::settled(&look(view).await?);
+        let held = health::settled(&look_through(&view.this, view).await?);
         Ok(match held {
             Held::NotYet(why) if why.starts_with("4 of 4") => {
                 Held::NotYet(why + &health::hindrance(view).await.unwrap_or_default())

@@ -135,56 +135,71 @@ impl Cluster {
 pub(super) async fn spokesman<'v, 'a>(view: &'v View<'a>) -> Result<(&'v Instance<'a>, Who), AdapterError> {
     let mut first = None;
     for instance in view.all() {
-        match who(instance).await {
-            Ok(found) if found.cluster.is_some() => return Ok((instance, found)),
-            Ok(found) => drop(first.get_or_insert(AdapterError::new(format!(
-                "{} of {} has not joined a cluster: {}",
-                instance.role, instance.node, found.name
-            )))),
+        match joined(instance, who(instance).await) {
+            Ok(found) => return Ok((instance, found)),
             Err(error) => drop(first.get_or_insert(error)),
         }
     }
     Err(first.unwrap_or_else(|| AdapterError::new("nobody can be asked")))
 }
 
-/// Looks at the cluster.
-pub(super) async fn look(view: &View<'_>) -> Result<Cluster, AdapterError> {
-    let (spokesman, said) = spokesman(view).await?;
-    let nodes = get(spokesman, NODES).await?;
-    let state = get(spokesman, "/_cluster/state/master_node").await?;
-    let health = health(spokesman).await?;
-    let copies = get(spokesman, "/_cat/shards?format=json&h=index,shard,prirep,state,node").await?;
-    let members = members(&nodes);
-    let answers = join_all(view.all().map(who)).await;
-    let mut leaving = shutting_down(spokesman, &members).await;
-    let mut names = Vec::new();
-    for (index, (instance, answer)) in view.all().zip(&answers).enumerate() {
-        let (name, stops) = named(instance, answer.as_ref().ok(), &said, &members);
-        // The one that is asked about may be sick: that is no reason to leave it alone.
-        leaving.extend(name.clone().filter(|_| stops && index > 0));
-        names.push(name);
+/// One that is in a cluster can speak for it.
+fn joined(instance: &Instance<'_>, answer: Result<Who, AdapterError>) -> Result<Who, AdapterError> {
+    let found = answer?;
+    if found.cluster.is_none() {
+        let message = format!("{} of {} has not joined a cluster", instance.role, instance.node);
+        return Err(AdapterError::new(message));
     }
-    let mut names = names.into_iter();
-    let this = names.next().flatten();
-    let peers = view.peers.iter().zip(names).zip(answers.iter().skip(1));
-    let peers = peers.filter(|((_, _), answer)| !is_elsewhere(answer.as_ref().ok(), &said));
-    let peers = peers.map(|((instance, name), _)| Peer {
-        title: format!("{} of {}", instance.role, instance.node),
-        same_role: instance.role == view.this.role,
-        name,
-    });
+    Ok(found)
+}
+
+/// Looks at the cluster, and at everybody who should be there.
+pub(super) async fn look(view: &View<'_>) -> Result<Cluster, AdapterError> {
+    // All at once: one that hangs holds up nobody.
+    let answers = join_all(view.all().map(who)).await;
+    let mut spoken = view.all().zip(&answers).map(|(one, answer)| (one, joined(one, answer.clone())));
+    let own = spoken.next();
+    let (spokesman, said) = match own {
+        Some((instance, Ok(said))) => (instance, said),
+        Some((_, Err(error))) => {
+            spoken.find_map(|(instance, answer)| Some((instance, answer.ok()?))).ok_or(error)?
+        }
+        None => return Err(AdapterError::new("nobody can be asked")),
+    };
+    let mut cluster = look_through(spokesman, view).await?;
+    cluster.leaving = shutting_down(spokesman, &cluster.members).await;
+    for (index, (instance, answer)) in view.all().zip(&answers).enumerate() {
+        let answer = answer.as_ref().ok();
+        let (name, stops) = named(instance, answer, &said, &cluster.members);
+        if index == 0 {
+            // It may be sick: that is no reason to leave it alone.
+            cluster.this = name;
+        } else if !is_elsewhere(answer, &said) {
+            cluster.leaving.extend(name.clone().filter(|_| stops));
+            let title = format!("{} of {}", instance.role, instance.node);
+            cluster.peers.push(Peer { title, same_role: instance.role == view.this.role, name });
+        }
+    }
+    Ok(cluster)
+}
+
+/// Looks at the cluster alone, with the eyes of one of its nodes.
+pub(super) async fn look_through(instance: &Instance<'_>, view: &View<'_>) -> Result<Cluster, AdapterError> {
+    let members = nodes(instance).await?;
     Ok(Cluster {
-        peers: peers.collect(),
-        elected: elected(&state, &members),
-        this,
+        this: None,
+        elected: master(instance, &members).await?,
         members,
-        health,
-        copies: parse_copies(&copies),
-        leaving,
+        health: health(instance).await?,
+        copies: parse_copies(&get(instance, COPIES).await?),
+        peers: Vec::new(),
+        leaving: BTreeSet::new(),
         target: view.target.as_deref().and_then(|target| target.parse().ok()),
         budget: view.budget,
     })
 }
+
+const COPIES: &str = "/_cat/shards?format=json&h=index,shard,prirep,state,node";
 
 const NODES: &str = "/_nodes/http?filter_path=nodes.*.name,nodes.*.version,nodes.*.roles,\
                      nodes.*.attributes,nodes.*.http.publish_address";

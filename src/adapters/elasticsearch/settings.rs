@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::future::join_all;
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
@@ -148,8 +149,10 @@ pub(super) async fn put_back(view: &View<'_>, settings: &[Setting]) -> Held {
 
 async fn put_back_in(view: &View<'_>, cluster: &str, settings: &[Setting]) -> Result<(), String> {
     let mut why = "no node of its cluster answers".to_owned();
-    for instance in view.all() {
-        let outcome = match who(instance).await {
+    // All at once: one that hangs holds up nobody.
+    let answers = join_all(view.all().map(who)).await;
+    for (instance, answer) in view.all().zip(answers) {
+        let outcome = match answer {
             Ok(found) if found.cluster.as_deref() == Some(cluster) => revert(instance, settings).await,
             Ok(_) => continue,
             Err(error) => Err(error),

@@ -1,7 +1,10 @@
 //! A node's own word: its name, its version, the cluster that it is in.
 
+use std::time::Duration;
+
 use hyper::Method;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::super::adapter::AdapterError;
 use super::super::view::Instance;
@@ -22,8 +25,21 @@ pub(super) struct Who {
     pub(super) opensearch: bool,
 }
 
+/// How long a node may take to say who it is: one that hangs must not hold up what the others say.
+const SOON: Duration = Duration::from_secs(4);
+
 /// Asks a node who it is. It may not have joined a cluster, or have lost its master.
 pub(super) async fn who(instance: &Instance<'_>) -> Result<Who, AdapterError> {
+    match timeout(SOON, ask(instance)).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            let message = format!("{} of {} does not say who it is", instance.role, instance.node);
+            Err(AdapterError::new(message))
+        }
+    }
+}
+
+async fn ask(instance: &Instance<'_>) -> Result<Who, AdapterError> {
     // Without a master this is a 503, and says the same.
     let answer = send(instance, Method::GET, "/", None).await?;
     if let Some(found) = answer.json().ok().and_then(|body| of_root(&body)) {
