@@ -174,7 +174,7 @@ fn long_from_7_17_to_9() {
     first(&lab, "7.17.0");
     let mut number = 0;
     // A major version cannot be skipped, and 8 comes only after 7.17.
-    lab.build("9.0.0", "");
+    lab.build("9.0.0", "# refused\n");
     let refused = lab.project.json(&["promote"]).exits(1);
     assert!(refused.stdout.contains("may skip no major version"), "{}", refused.stdout);
     for version in ["7.17.28", "8.18.0", "9.0.0"] {
