@@ -179,7 +179,7 @@ impl Lab {
         );
         for (index, tier) in TIERS.iter().enumerate() {
             let n = index + 1;
-            text += &format!(
+            let node = format!(
                 "\n[nodes.n{n}]\naddress = \"127.0.0.1\"\nroot = \"{dir}/n{n}\"\n{transport}\
                  roles = [\"elasticsearch-{tier}\"]\n\
                  vars = {{ http_port = {}, transport_port = {}, tier = \"{tier}\", data = {} }}\n",
@@ -187,6 +187,7 @@ impl Lab {
                 self.transport[index],
                 *tier != "master",
             );
+            text += &node;
         }
         self.project.write("cluster.toml", &text);
     }

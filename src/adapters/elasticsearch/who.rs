@@ -30,13 +30,10 @@ const SOON: Duration = Duration::from_secs(4);
 
 /// Asks a node who it is. It may not have joined a cluster, or have lost its master.
 pub(super) async fn who(instance: &Instance<'_>) -> Result<Who, AdapterError> {
-    match timeout(SOON, ask(instance)).await {
-        Ok(outcome) => outcome,
-        Err(_) => {
-            let message = format!("{} of {} does not say who it is", instance.role, instance.node);
-            Err(AdapterError::new(message))
-        }
-    }
+    timeout(SOON, ask(instance)).await.unwrap_or_else(|_| {
+        let message = format!("{} of {} does not say who it is", instance.role, instance.node);
+        Err(AdapterError::new(message))
+    })
 }
 
 async fn ask(instance: &Instance<'_>) -> Result<Who, AdapterError> {
