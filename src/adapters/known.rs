@@ -1,6 +1,8 @@
 //! Which kind is answered by which module.
 
 use super::adapter::{Adapter, AdapterError};
+use super::elasticsearch::Elasticsearch;
+use super::kibana::Kibana;
 use super::plain::Plain;
 use super::view::View;
 use crate::agent::Setting;
@@ -22,9 +24,8 @@ pub fn default_port(kind: ServiceKind) -> u16 {
 /// Whether services of that kind leave their cluster before they are stopped, so that plans have the steps.
 pub fn drains(kind: ServiceKind) -> bool {
     match kind {
-        ServiceKind::Elasticsearch
-        | ServiceKind::Opensearch
-        | ServiceKind::Kafka
+        ServiceKind::Elasticsearch | ServiceKind::Opensearch => true,
+        ServiceKind::Kafka
         | ServiceKind::Zookeeper
         | ServiceKind::Redis
         | ServiceKind::Nginx
@@ -33,9 +34,23 @@ pub fn drains(kind: ServiceKind) -> bool {
     }
 }
 
+/// Whether services of that kind are asked about their cluster through peers of any role.
+pub fn needs_peers(kind: ServiceKind) -> bool {
+    matches!(kind, ServiceKind::Elasticsearch | ServiceKind::Opensearch)
+}
+
+/// Whether more is known about a kind than its process and its recipe's `[service.ready]`.
+pub fn is_known(kind: ServiceKind) -> bool {
+    !matches!(known(kind), Known::Plain(_))
+}
+
 /// What answers for a kind.
 #[derive(Clone, Copy, Debug)]
 pub enum Known {
+    /// Elasticsearch and `OpenSearch`.
+    Elasticsearch(Elasticsearch),
+    /// Kibana.
+    Kibana(Kibana),
     /// Nothing is known beyond its process and its recipe's [service.ready].
     Plain(Plain),
 }
@@ -43,13 +58,12 @@ pub enum Known {
 /// What is known about a kind.
 pub fn known(kind: ServiceKind) -> Known {
     match kind {
-        ServiceKind::Elasticsearch
-        | ServiceKind::Opensearch
-        | ServiceKind::Kafka
+        ServiceKind::Elasticsearch | ServiceKind::Opensearch => Known::Elasticsearch(Elasticsearch),
+        ServiceKind::Kibana => Known::Kibana(Kibana),
+        ServiceKind::Kafka
         | ServiceKind::Zookeeper
         | ServiceKind::Redis
         | ServiceKind::Nginx
-        | ServiceKind::Kibana
         | ServiceKind::Process => Known::Plain(Plain),
     }
 }
@@ -58,6 +72,8 @@ pub fn known(kind: ServiceKind) -> Known {
 macro_rules! ask {
     ($known:expr, $question:ident($($argument:expr),*)) => {
         match $known {
+            Known::Elasticsearch(one) => one.$question($($argument),*).await,
+            Known::Kibana(one) => one.$question($($argument),*).await,
             Known::Plain(one) => one.$question($($argument),*).await,
         }
     };
@@ -90,5 +106,17 @@ impl Adapter for Known {
 
     async fn settled(&self, view: &View<'_>) -> Result<Held, AdapterError> {
         ask!(self, settled(view))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::elasticsearch::PREDICATES;
+
+    #[test]
+    fn every_predicate_can_be_turned_off() {
+        for name in PREDICATES {
+            assert!(crate::inventory::PREDICATES.contains(name), "{name}");
+        }
     }
 }

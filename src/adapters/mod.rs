@@ -6,6 +6,7 @@
 //! view      a service on a node, its peers, and the ways to ask them
 //! wire      HTTP and lines of text, over a node's own connection
 //! known     which kind is answered by which module
+//! upgrade   which versions a product may go to, and from which there is no way back
 //! ```
 //!
 //! # Invariants
@@ -15,12 +16,17 @@
 //! * Every "not yet" names the condition that does not hold.
 
 mod adapter;
+mod elasticsearch;
+mod kibana;
 mod known;
 mod plain;
+mod tls;
+mod upgrade;
 mod view;
 mod wire;
 
 pub use adapter::{Adapter, AdapterError};
-pub use known::{default_port, drains, known};
+pub use known::{default_port, drains, is_known, known, needs_peers};
+pub use upgrade::{Upgrade, UpgradeError, together, upgrade};
 pub use view::{Credentials, Instance, Reach, View};
 pub use wire::{HttpAnswer, Stream};

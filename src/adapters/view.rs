@@ -82,6 +82,10 @@ pub struct View<'a> {
     pub peers: Vec<Instance<'a>>,
     /// Predicates that cluster.toml turned off, by name.
     pub off: &'a [String],
+    /// The product's version that the service shall have next, where a rollout is about to change it.
+    pub target: Option<String>,
+    /// How many nodes of the service's role may be away at a time.
+    pub budget: usize,
 }
 
 impl<'a> View<'a> {

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::adapter::AdapterError;
+use super::tls;
 use super::view::Instance;
 
 /// How long one answer may take.
@@ -57,7 +58,7 @@ impl Instance<'_> {
         let mut why = String::new();
         for host in self.hosts() {
             match timeout(ANSWER, reach.open(host, port)).await {
-                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Ok(stream)) => return self.secured(stream).await,
                 Ok(Err(error)) => why = error,
                 Err(_) => "no answer".clone_into(&mut why),
             }
@@ -66,6 +67,23 @@ impl Instance<'_> {
             "{} of {}: nothing answers on port {port}: {why}",
             self.role, self.node
         )))
+    }
+
+    /// The stream itself, or TLS on it.
+    async fn secured(&self, stream: Box<dyn Stream>) -> Result<Box<dyn Stream>, AdapterError> {
+        if !self.api.tls {
+            return Ok(stream);
+        }
+        let name = self.api.server_name.as_deref().unwrap_or(&self.address);
+        let outcome = match timeout(ANSWER, tls::wrap(stream, name, self.credentials.ca.as_deref())).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err("no answer to the TLS handshake".to_owned()),
+        };
+        outcome.map_err(|why| {
+            AdapterError::new(format!("{} of {}: port {}: {why}", self.role, self.node, self.port())).help(
+                "[service.api] of its recipe says which authority (`ca`) and name (`server_name`) are right",
+            )
+        })
     }
 
     /// Asks over HTTP; `body` is sent as JSON.

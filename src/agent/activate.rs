@@ -135,6 +135,9 @@ pub(super) fn activate(desk: &mut Desk, wanted: &Activation) -> Result<Activated
         if let Some(why) = known.bad.clone().filter(|_| !wanted.allow_bad) {
             return Err(ActivateError::Bad { release: release.clone(), why }.into());
         }
+        if let Some(error) = desk.no_return(release)? {
+            return Err(error);
+        }
     }
     // Without a release there is nothing to confirm.
     let within = wanted.confirm_within.filter(|within| !within.is_zero() && to.is_some());

@@ -106,6 +106,9 @@ pub enum Request {
         /// Stop the service before and start it after.
         #[serde(default)]
         restart: bool,
+        /// Even where a newer version has opened the data: a person says that it was put back.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        force: bool,
     },
     /// A release failed; answered by [`Noted`].
     MarkBad {

@@ -137,7 +137,11 @@ impl Desk {
     /// Starts the service of a release; `None` if it runs nothing.
     pub fn start_service(&mut self, release: &ReleaseName) -> Result<Option<Started>, AgentError> {
         let Some(unit) = self.unit(release)? else { return Ok(None) };
-        self.record(Record::ServiceStart { release: release.clone() })?;
+        let start = Record::ServiceStart { release: release.clone() };
+        match self.opens(release, &unit)? {
+            Some(opened) => self.record_all([opened, start])?,
+            None => self.record(start)?,
+        }
         match supervise::start(&self.dir, release, &unit) {
             Ok(started) => Ok(Some(started)),
             Err(error) => {

@@ -43,6 +43,20 @@ pub enum AgentError {
         /// Which.
         role: Role,
     },
+    /// The data was opened by a newer version.
+    #[error(
+        "{release} of {role} has version {product}, and {opened} has opened the data: the older one cannot read it"
+    )]
+    NoReturn {
+        /// Which role.
+        role: Role,
+        /// What should be gone back to.
+        release: ReleaseName,
+        /// Its version of the product.
+        product: String,
+        /// The version that has opened the data.
+        opened: String,
+    },
     /// A person changed the link.
     #[error("{path} points at {}, but the journal says {}", shown(link.as_ref()), shown(journal.as_ref()))]
     LinkMoved {
@@ -146,6 +160,7 @@ impl AgentError {
             Self::NoRoot(_) => "no-root",
             Self::Busy { .. } => "busy",
             Self::NoPrior { .. } => "no-prior",
+            Self::NoReturn { .. } => "no-return",
             Self::LinkMoved { .. } | Self::LinkElsewhere { .. } => "link-moved",
             Self::NoService { .. } => "no-service",
             Self::NoCurrent { .. } => "no-current",
@@ -186,6 +201,13 @@ impl AgentError {
             Self::NoPrior { .. } => {
                 vec!["name a release: `windlass node rollback ROLE --to RELEASE`".to_owned()]
             }
+            Self::NoReturn { role, .. } => vec![
+                "roll forward: put right what is wrong with the newer one, and promote that".to_owned(),
+                format!(
+                    "or restore a snapshot into an empty data folder, and then go back with --force: \
+                     `windlass rollback --role {role} --force`"
+                ),
+            ],
             Self::LinkMoved { path, journal, .. } => vec![match journal {
                 Some(release) => format!("put it back: `ln -sfn releases/{release} {path}`"),
                 None => format!("put it back: `rm {path}`"),

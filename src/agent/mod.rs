@@ -36,6 +36,7 @@ mod layout;
 mod lock;
 mod memory;
 mod names;
+mod no_return;
 mod objects;
 mod ops;
 mod patch;

@@ -120,8 +120,8 @@ fn change_role(desk: &mut Desk, request: Request) -> Result<Answer, AgentError> 
             let already = activate::confirm(desk, &release)?;
             Ok(Answer::Confirmed(Confirmed { release, already }))
         }
-        Request::Rollback { from, to, why, bad, restart, .. } => {
-            let wanted = Rollback { from, to, why, bad, restart };
+        Request::Rollback { from, to, why, bad, restart, force, .. } => {
+            let wanted = Rollback { from, to, why, bad, restart, force };
             Ok(Answer::RolledBack(rollback::rollback(desk, &wanted)?))
         }
         Request::MarkBad { release, why, .. } => {

@@ -132,6 +132,12 @@ pub enum Record {
         /// From which release.
         release: ReleaseName,
     },
+    /// A version of the product is about to be executed on the role's data for the first time, or the data is said
+    /// to be of that version. It stands before the service's start.
+    DataOpened {
+        /// The version.
+        product: String,
+    },
     /// The service is about to be stopped.
     ServiceStop {
         /// Why.
@@ -218,6 +224,7 @@ impl Record {
             | Self::Unpinned { .. }
             | Self::Removed { .. }
             | Self::ServiceStart { .. }
+            | Self::DataOpened { .. }
             | Self::ServiceStop { .. }
             | Self::ServiceFailed { .. }
             | Self::Settings { .. }

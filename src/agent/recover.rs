@@ -6,7 +6,7 @@
 //! | `activating` | the old release | `abandoned`: it was not |
 //! | `rolling-back` | either | it is finished |
 //! | `service-stop` by one who meant to start it | | once its time is over, it is started, or goes back where an activation waits |
-//! | `activated`, not confirmed | | a guard is started if none lives; once its time is over, it goes back |
+//! | `activated`, not confirmed | | a guard is started if none lives; once its time is over, it goes back, or gives up where the data has no way back |
 //!
 //! Trees that were never finished and links that never got their name are removed.
 
@@ -135,7 +135,12 @@ fn take_back(desk: &mut Desk, why: &str, bad: bool) -> Result<(), AgentError> {
             format!("{why}, and there is no release to go back to from {}", shown(Some(&waiting.release)));
         return desk.record(Record::GuardGaveUp { release: waiting.release, why });
     };
+    if let Some(error) = desk.no_return(&to)? {
+        let why = format!("{why}, and {error}");
+        return desk.record(Record::GuardGaveUp { release: waiting.release, why });
+    }
     let (from, to) = (Some(waiting.release), Some(to));
-    rollback::rollback(desk, &rollback::Rollback { from, to, why, bad, restart: true })?;
+    let (restart, force) = (true, false);
+    rollback::rollback(desk, &rollback::Rollback { from, to, why, bad, restart, force })?;
     Ok(())
 }

@@ -29,6 +29,8 @@ pub struct Rollback {
     pub bad: bool,
     /// Stop the service before, and start it after.
     pub restart: bool,
+    /// A person says that the data can be read by what is gone back to.
+    pub force: bool,
 }
 
 /// Where the node is now.
@@ -83,6 +85,15 @@ pub(super) fn rollback(desk: &mut Desk, wanted: &Rollback) -> Result<RolledBack,
     let there = desk.state().present(&to).is_some() && desk.dir().release(&to).is_dir();
     if !there {
         return Err(ActivateError::NotStaged { release: to }.into());
+    }
+    let again = if wanted.force { desk.said_to_be(&to)? } else { None };
+    match again {
+        Some(again) => desk.record(again)?,
+        None => {
+            if let Some(error) = desk.no_return(&to)? {
+                return Err(error);
+            }
+        }
     }
     let (why, restart) = (wanted.why.clone(), wanted.restart);
     let bad = from.clone().filter(|_| wanted.bad);

@@ -80,6 +80,10 @@ pub struct State {
     pub start_by: Option<Deadline>,
     /// What a rollout changed in the service's cluster, and has not put back.
     pub settings: Vec<Setting>,
+    /// The newest version of the product that was executed on the role's data, where that binds it.
+    pub opened: Option<String>,
+    /// Why the guard did not go back from what is current.
+    pub gave_up: Option<String>,
     /// The last rollout that had this role among what it changes, and how it ended.
     pub errand: Option<(Errand, Option<String>)>,
 }
@@ -137,6 +141,7 @@ impl State {
     }
 
     /// The one table of what may follow what. Each row asks before it changes anything.
+    #[expect(clippy::too_many_lines, reason = "a table, of a few lines for each record")]
     fn apply(&mut self, record: &Record) -> Result<(), String> {
         if self.created == matches!(record, Record::Created { .. }) {
             return Err("a journal begins with `created`, once".to_owned());
@@ -171,7 +176,7 @@ impl State {
                     return Err("another release was announced".to_owned());
                 }
                 (self.phase, self.current) = (Phase::Idle, to.clone());
-                self.unconfirmed = self.announced.take();
+                (self.unconfirmed, self.gave_up) = (self.announced.take(), None);
             }
             Record::Abandoned { .. } => {
                 if !matches!(self.phase, Phase::Activating { .. }) {
@@ -192,7 +197,7 @@ impl State {
                 self.release(release)?.good = true;
                 self.confirmed.retain(|known| known != release);
                 self.confirmed.push(release.clone());
-                self.unconfirmed = None;
+                (self.unconfirmed, self.gave_up) = (None, None);
             }
             Record::RollingBack { from, to, restart, .. } => {
                 self.idle()?;
@@ -212,10 +217,12 @@ impl State {
                 (self.phase, self.current, self.unconfirmed) = (Phase::Idle, to.clone(), None);
                 // Going back starts it, or was asked not to.
                 self.start_by = None;
+                self.gave_up = None;
             }
-            Record::GuardGaveUp { release, .. } => {
+            Record::GuardGaveUp { release, why } => {
                 let waiting = self.unconfirmed.as_mut().filter(|waiting| waiting.release == *release);
                 waiting.ok_or("nothing waits for a confirmation")?.deadline = None;
+                self.gave_up = Some(why.clone());
             }
             Record::MarkedBad { release, why } => self.release(release)?.bad = Some(why.clone()),
             Record::Pinned { release } => self.release(release)?.pinned = true,
@@ -235,6 +242,7 @@ impl State {
             Record::ServiceStop { start_by, .. } => self.start_by.clone_from(start_by),
             Record::ServiceFailed { .. } => self.start_by = None,
             Record::ServiceStopped { .. } => {}
+            Record::DataOpened { product } => self.opened = Some(product.clone()),
             Record::Settings { settings } => self.settings.clone_from(settings),
             Record::Planned { errand } => self.errand = Some((errand.clone(), None)),
             Record::Ended { rollout, outcome } => {

@@ -62,6 +62,12 @@ pub struct RoleStatus {
     /// Some process changes the role at this moment.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub busy: bool,
+    /// The newest version of the product that was executed on the role's data, where that binds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened: Option<String>,
+    /// Why the guard did not go back from what is current.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gave_up: Option<String>,
     /// What is wrong and needs a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
@@ -99,6 +105,9 @@ pub struct StagedStatus {
     pub good: bool,
     /// gc leaves it alone.
     pub pinned: bool,
+    /// The product's version in it, where its bundle says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub product: Option<String>,
 }
 
 /// A release that failed.
@@ -198,7 +207,8 @@ fn describe(dir: &RoleDir, state: &State, process: Process, problem: Option<Stri
     });
     let present = |known: &&super::state::Known| !known.removed;
     let current = state.current.clone();
-    let unit = current.as_ref().and_then(|release| Unit::read(&dir.release_service(release)).ok().flatten());
+    let unit_of = |release: &ReleaseName| Unit::read(&dir.release_service(release)).ok().flatten();
+    let unit = current.as_ref().and_then(unit_of);
     let left = |deadline: &Deadline| {
         (deadline.boot == boot::id()).then(|| deadline.at_ms.saturating_sub(millis(boot::now())))
     };
@@ -217,6 +227,7 @@ fn describe(dir: &RoleDir, state: &State, process: Process, problem: Option<Stri
                 digest: known.bundle,
                 good: known.good,
                 pinned: known.pinned,
+                product: unit_of(release).and_then(|unit| unit.product),
             })
             .collect(),
         bad: state
@@ -241,6 +252,8 @@ fn describe(dir: &RoleDir, state: &State, process: Process, problem: Option<Stri
         },
         busy: matches!(DirLock::attempt(dir.path(), LockKind::Shared), Ok(None)),
         problem,
+        opened: state.opened.clone(),
+        gave_up: state.gave_up.clone(),
         kind: unit.as_ref().map(|unit| unit.kind),
         api: unit.as_ref().and_then(|unit| unit.api.clone()),
         product: unit.as_ref().and_then(|unit| unit.product.clone()),

@@ -296,6 +296,9 @@ pub struct Rollback {
     /// All nodes at once, without waves and gates
     #[arg(long)]
     pub now: bool,
+    /// Even where a newer version has opened the data: it was put back from a snapshot
+    #[arg(long)]
+    pub force: bool,
     /// Which nodes.
     #[command(flatten)]
     pub cluster: ClusterArgs,

@@ -67,7 +67,7 @@ async fn conduct(
     let view = RolloutView::new(context.bars(), context.common.quiet, context.is_json());
     let recorder = Told { journal: &journal, view: &view, json: context.is_json() };
     let person = Asked { context, view: &view };
-    let services = session.services();
+    let services = session.services_for(prepared);
     // What goes on with another machine's rollout finds everything on the nodes.
     let stages = plan.nodes().any(|one| matches!(one.goal, Goal::Bundle(_)));
     let finished = if stages {

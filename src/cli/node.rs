@@ -86,6 +86,9 @@ enum Op {
         /// Leave the service as it is
         #[arg(long)]
         no_restart: bool,
+        /// Go back even where a newer version has opened the data: it was put back from a snapshot
+        #[arg(long)]
+        force: bool,
     },
     /// Mark a release as bad
     MarkBad {
@@ -400,13 +403,14 @@ fn request(root: &Utf8Path, op: &Op) -> Result<Request, Failure> {
             let release = release.ok_or_else(|| AgentError::NoCurrent { role: role.clone() })?;
             Request::Confirm { role: role.clone(), release }
         }
-        Op::Rollback { role, to, why, bad, no_restart } => Request::Rollback {
+        Op::Rollback { role, to, why, bad, no_restart, force } => Request::Rollback {
             role: role.clone(),
             from: None,
             to: to.clone(),
             why: why.clone(),
             bad: *bad,
             restart: !no_restart,
+            force: *force,
         },
         Op::MarkBad { role, release, why } => {
             Request::MarkBad { role: role.clone(), release: release.clone(), why: why.clone() }

@@ -49,6 +49,9 @@ pub(super) fn status(status: &NodeStatus) -> String {
         if let Some(what) = &role.interrupted {
             notes.push(format!("{name}: {what}, {}", if role.busy { "under way" } else { "interrupted" }));
         }
+        if let Some(why) = &role.gave_up {
+            notes.push(format!("{name}: left as it is: {why}"));
+        }
         if let Some(problem) = &role.problem {
             notes.push(format!("{name}: {problem}"));
         }

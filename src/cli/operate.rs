@@ -8,10 +8,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::cluster::{ClusterArgs, Loaded, claim};
 use super::context::Context;
 use super::error::{Failure, exit};
+use crate::adapters;
 use crate::agent::Preview;
 use crate::inventory::Node;
 use crate::model::{Cancelled, NodeName, Reference, Role, Timestamp, Version};
-use crate::nodes::{Fleet, Problem, Seen, Services, Survey, Surveyor, Target, inputs, statuses};
+use crate::nodes::{Fleet, Problem, Seen, Services, Survey, Surveyor, Target, inputs, product_of, statuses};
 use crate::recipe::ServiceKind;
 use crate::rollout::{At, Goal, Interrupt, Interrupted, Kind, Past, Plan, Rollouts, Scope, interrupt, plan};
 use crate::store::Store;
@@ -24,7 +25,7 @@ pub(super) enum Wish {
     /// What was planned and saved.
     Saved(Box<Plan>),
     /// Back to that version, or to each node's prior release.
-    Rollback { to: Option<Version>, now: bool },
+    Rollback { to: Option<Version>, now: bool, force: bool },
     /// What is current, started anew.
     Restart,
     /// What the last rollout left.
@@ -73,16 +74,22 @@ pub(super) fn signals() -> Interrupted {
 pub(super) type Wanted = Vec<(NodeName, Vec<Role>)>;
 
 impl Session {
-    /// Connects to every node that has one of the roles in `wanted`.
+    /// Connects to every node that has one of the roles in `wanted`; where a service of these is asked about its
+    /// cluster through others, to all nodes. One of those that cannot be reached is nobody's problem.
     pub(super) async fn open(loaded: Loaded, wanted: &Wanted) -> Self {
         let roles: BTreeSet<&Role> = wanted.iter().flat_map(|(_, roles)| roles).collect();
         let needed = |node: &&Node| {
             node.roles.iter().any(|role| roles.contains(role))
                 || wanted.iter().any(|(name, _)| *name == node.name)
         };
-        let nodes: Vec<Node> = loaded.cluster.nodes.iter().filter(needed).cloned().collect();
-        let fleet = Fleet::connect(&loaded.connector, &loaded.agent, &nodes, &claim(None)).await;
-        let seen = statuses(&fleet).await;
+        let (nodes, others): (Vec<&Node>, Vec<&Node>) = loaded.cluster.nodes.iter().partition(needed);
+        let mut fleet = Fleet::connect(&loaded.connector, &loaded.agent, nodes, &claim(None)).await;
+        let mut seen = statuses(&fleet).await;
+        if !others.is_empty() && roles.iter().any(|role| may_need_peers(role, &seen)) {
+            let more = Fleet::connect(&loaded.connector, &loaded.agent, others, &claim(None)).await;
+            seen.extend(statuses(&more).await);
+            fleet.join(more);
+        }
         Self { loaded, fleet, seen }
     }
 
@@ -90,6 +97,23 @@ impl Session {
     pub(super) fn services(&self) -> Services<'_> {
         let Loaded { cluster, secrets, folder, .. } = &self.loaded;
         Services::new(cluster, &self.fleet, secrets, folder, &self.seen)
+    }
+
+    /// The same, with the versions that a plan brings to them.
+    pub(super) fn services_for(&self, prepared: &Prepared) -> Services<'_> {
+        let services = self.services();
+        for one in prepared.plan.nodes() {
+            let at = At { node: one.node.clone(), role: one.role.clone() };
+            let product = match &one.goal {
+                Goal::Bundle(_) => prepared.targets.get(&one.role).and_then(Target::product),
+                Goal::Release(release) => product_of(&self.seen, &at, release),
+                Goal::Nothing => None,
+            };
+            if let Some(product) = product {
+                services.aim(at, product);
+            }
+        }
+        services
     }
 
     pub(super) fn surveyor<'s>(&'s self, services: &'s Services<'s>, wanted: Wanted) -> Surveyor<'s> {
@@ -103,6 +127,14 @@ impl Session {
             ranks: BTreeMap::new(),
         }
     }
+}
+
+/// Whether a role's service may be asked about its cluster through nodes of other roles: its kind says so, or
+/// nobody knows it yet.
+fn may_need_peers(role: &Role, seen: &Seen) -> bool {
+    let statuses = seen.values().filter_map(|status| status.as_ref().ok());
+    let mut of_role = statuses.flat_map(|status| &status.roles).filter(|one| one.role == *role).peekable();
+    of_role.peek().is_none() || of_role.any(|one| one.kind.is_some_and(adapters::needs_peers))
 }
 
 /// The nodes and roles that a wish is about.
@@ -123,7 +155,7 @@ pub(super) fn wanted(args: &ClusterArgs, loaded: &Loaded, wish: &Wish) -> Result
 pub(super) fn remark_on_kinds(context: &Context, prepared: &Prepared) {
     for (role, target) in &prepared.targets {
         let kind = target.record.service.as_ref().map(|service| service.kind);
-        if let Some(kind) = kind.filter(|kind| *kind != ServiceKind::Process) {
+        if let Some(kind) = kind.filter(|kind| *kind != ServiceKind::Process && !adapters::is_known(*kind)) {
             context.remark(&format!(
                 "{role}: nothing knows how to drain a service of kind `{}` yet; its gate is its recipe's \
                  [service.ready] and its process",
@@ -156,14 +188,16 @@ pub(super) async fn prepare(
             promote(session, wanted, &store, targets, *force).await
         }
         Wish::Saved(plan) => saved(context, session, &wanted, plan),
-        Wish::Rollback { to, now } => {
+        Wish::Rollback { to, now, force } => {
             let services = session.services();
             let mut surveyor = session.surveyor(&services, wanted);
             if !now {
                 surveyor.look().await;
             }
-            let survey = surveyor.rollback(to.as_ref());
-            made(session, &surveyor, Kind::Rollback, survey, BTreeMap::new())
+            let survey = surveyor.rollback(to.as_ref(), *force);
+            let mut prepared = made(session, &surveyor, Kind::Rollback, survey, BTreeMap::new())?;
+            prepared.plan.policy.past_return = *force;
+            Ok(prepared)
         }
         Wish::Restart => {
             let services = session.services();

@@ -120,7 +120,9 @@ async fn here(
         Kind::Promote => promote(context, session, &surveyor, past, force).await?,
         Kind::Rollback => {
             let survey = surveyor.go_to(&past.plan);
-            made(session, &surveyor, Kind::Rollback, survey, BTreeMap::new())?
+            let mut prepared = made(session, &surveyor, Kind::Rollback, survey, BTreeMap::new())?;
+            prepared.plan.policy.past_return = past.plan.policy.past_return;
+            prepared
         }
         Kind::Restart => {
             let done = past.done();

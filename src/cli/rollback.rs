@@ -8,6 +8,6 @@ use super::operate::Wish;
 
 /// Brings nodes back, wave by wave, or all at once with `--now`.
 pub(super) fn run(context: &Context, args: &Rollback) -> Result<u8, Failure> {
-    let wish = Wish::Rollback { to: args.to.clone(), now: args.now };
+    let wish = Wish::Rollback { to: args.to.clone(), now: args.now, force: args.force };
     conduct(context, &args.cluster, &wish, Manner { now: args.now, parallel: 1 })
 }

@@ -95,6 +95,8 @@ fn of_role(role: &RoleStatus, ready: bool) -> Value {
         "unconfirmed": role.unconfirmed,
         "interrupted": role.interrupted,
         "problem": role.problem,
+        "opened": role.opened,
+        "gave_up": role.gave_up,
     })
 }
 
@@ -168,6 +170,7 @@ fn note(status: &NodeStatus, role: &RoleStatus) -> String {
     if let Some(what) = &role.interrupted {
         notes.push(format!("interrupted while {what}"));
     }
+    notes.extend(role.gave_up.as_ref().map(|why| format!("left as it is: {why}")));
     notes.extend(role.problem.clone());
     if let Some(bad) = role.bad.last() {
         notes.push(format!("{} is bad: {}", bad.release, bad.why));

@@ -16,7 +16,7 @@ mod tests;
 pub use cluster::{Cluster, LintLevel, LintSetting, Node, Reach, Secret, SecretFrom, SshSettings, Vars};
 pub use decode::read_cluster;
 pub use load::{LoadError, load};
-pub use rollout::{By, MaxUnavailable, OnFailure, Rollout};
+pub use rollout::{By, MaxUnavailable, OnFailure, PREDICATES, Rollout};
 pub use select::{Selected, SelectionError};
 
 pub use crate::model::SupervisorKind;

@@ -7,7 +7,20 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Role, Span};
 
 /// What is asked before a service may be taken out of its cluster, by name: each can be turned off.
-pub const PREDICATES: &[&str] = &[];
+pub const PREDICATES: &[&str] = &[
+    // Elasticsearch and OpenSearch.
+    "cluster-answers",
+    "tiers-in-order",
+    "max-unavailable",
+    "not-stopping",
+    "red-only-bad",
+    "yellow-only-old",
+    "started-copy",
+    "one-master",
+    "last-master",
+    "shared-shards",
+    "last-of-role",
+];
 
 /// The policy of `[rollout]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

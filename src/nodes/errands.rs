@@ -117,6 +117,8 @@ impl Surveyor<'_> {
             change: Change::default(),
             point_of_no_return: false,
             inputs: None,
+            together: false,
+            joint: false,
             from,
         })
     }

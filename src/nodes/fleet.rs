@@ -91,6 +91,12 @@ impl Fleet {
         fleet
     }
 
+    /// Takes over the nodes of another.
+    pub fn join(&mut self, other: Self) {
+        self.members.extend(other.members);
+        self.unreachable.extend(other.unreachable);
+    }
+
     /// Those that are connected, by name.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.members.values()

@@ -39,5 +39,5 @@ pub use gate::probe;
 pub use ports::{Live, NoStager, Stager};
 pub use services::Services;
 pub use stage::PushStager;
-pub use survey::{Problem, Seen, Survey, Surveyor, healthy, inputs, statuses};
+pub use survey::{Problem, Seen, Survey, Surveyor, healthy, inputs, product_of, statuses};
 pub use target::{Target, TargetError};

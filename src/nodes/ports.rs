@@ -166,6 +166,7 @@ impl<S: Stager> Nodes for Live<'_, S> {
             why: back.why.clone(),
             bad: back.bad,
             restart: back.restart,
+            force: back.force,
         };
         self.call(node, request).await
     }

@@ -41,6 +41,8 @@ pub struct Services<'a> {
     /// The project's folder, where authorities' certificates are.
     folder: Utf8PathBuf,
     known: RefCell<BTreeMap<At, Known>>,
+    /// The products' versions that services shall have next.
+    aims: RefCell<BTreeMap<At, String>>,
 }
 
 impl Reach for Member {
@@ -67,8 +69,8 @@ impl<'a> Services<'a> {
         folder: &Utf8Path,
         seen: &Seen,
     ) -> Self {
-        let known = RefCell::default();
-        let services = Self { cluster, fleet, secrets, folder: folder.to_owned(), known };
+        let (known, aims) = (RefCell::default(), RefCell::default());
+        let services = Self { cluster, fleet, secrets, folder: folder.to_owned(), known, aims };
         for (node, status) in seen {
             if let Ok(status) = status {
                 services.heard(node, status);
@@ -87,6 +89,11 @@ impl<'a> Services<'a> {
                 None => drop(known.remove(&at)),
             }
         }
+    }
+
+    /// Takes note of the product's version that a rollout brings to a service.
+    pub fn aim(&self, at: At, product: String) {
+        self.aims.borrow_mut().insert(at, product);
     }
 
     /// Its kind, if anything runs there.
@@ -175,7 +182,14 @@ impl<'a> Services<'a> {
         let Some(found) = known.get(at) else {
             return Err(NodeError::new(Fault::Here, "internal", "a service that nothing is known of"));
         };
-        Ok(View { this: self.instance(at, found)?, peers, off: &self.cluster.rollout.predicates_off })
+        let total = self.cluster.nodes_with(&at.role).count();
+        Ok(View {
+            this: self.instance(at, found)?,
+            peers,
+            off: &self.cluster.rollout.predicates_off,
+            target: self.aims.borrow().get(at).cloned(),
+            budget: self.cluster.rollout.max_unavailable.of(total),
+        })
     }
 
     fn instance(&self, at: &At, found: &Known) -> Result<Instance<'_>, NodeError> {

@@ -15,6 +15,7 @@ use super::fleet::{Fleet, Member};
 use super::gate::probe;
 use super::services::Services;
 use super::target::Target;
+use crate::adapters::{self, Upgrade};
 use crate::agent::supervise::ProcessState;
 use crate::agent::{NodeStatus, Preview, PreviewRequest, ReleaseName, Request, RoleStatus};
 use crate::inventory::Cluster;
@@ -100,6 +101,13 @@ pub(super) fn bad_release(
     Err(error)
 }
 
+/// The version of the product in a release that is on a node.
+pub fn product_of(seen: &Seen, at: &At, release: &ReleaseName) -> Option<String> {
+    let status = seen.get(&at.node)?.as_ref().ok()?;
+    let role = status.roles.iter().find(|one| one.role == at.role)?;
+    role.staged.iter().find(|one| one.release == *release)?.product.clone()
+}
+
 /// Looks at nodes for a plan.
 #[derive(Debug)]
 pub struct Surveyor<'a> {
@@ -157,9 +165,8 @@ impl Surveyor<'_> {
 
     /// Whether a service leaves its cluster before it is stopped: one that does not run has left.
     pub(super) fn drains(&self, status: Option<&RoleStatus>) -> bool {
-        status.is_some_and(|one| {
-            one.process == ProcessState::Running && one.kind.is_some_and(crate::adapters::drains)
-        })
+        status
+            .is_some_and(|one| one.process == ProcessState::Running && one.kind.is_some_and(adapters::drains))
     }
 
     pub(super) fn rank(&self, at: &At) -> u32 {
@@ -293,6 +300,7 @@ impl Surveyor<'_> {
         let there: Vec<&Contents> =
             on_node.iter().filter_map(|digest| known.contents.get(digest)?.as_ref()).collect();
         let runs_something = status.is_some_and(|status| status.kind.is_some());
+        let (point_of_no_return, together) = going(at, status, target)?;
         Ok(Candidate {
             node: at.node.clone(),
             role: at.role.clone(),
@@ -307,8 +315,10 @@ impl Surveyor<'_> {
             drains: self.drains(status),
             rank: self.rank(at),
             change: target.contents.change(current, &there),
-            point_of_no_return: false,
             inputs: inputs(self.cluster, &at.node, forming),
+            point_of_no_return,
+            together,
+            joint: target.record.service.as_ref().is_some_and(|service| adapters::needs_peers(service.kind)),
         })
     }
 
@@ -365,6 +375,23 @@ impl Surveyor<'_> {
             templates: target.templates.clone(),
         })
     }
+}
+
+/// Whether a service's data has no way back from the target's version, and whether all of its kind stop before one
+/// starts; an error if its data cannot come there.
+fn going(at: &At, status: Option<&RoleStatus>, target: &Target) -> Result<(bool, bool), NodeError> {
+    let Some((service, status)) = target.record.service.as_ref().zip(status) else {
+        return Ok((false, false));
+    };
+    let (from, to) = (status.opened.as_deref().or(status.product.as_deref()), target.product());
+    let upgrade = adapters::upgrade(service.kind, from, to.as_deref()).map_err(|error| {
+        let message = format!("{} on {}: {error}", at.role, at.node);
+        let mut made = NodeError::new(Fault::Refused, "version-path", message);
+        made.line.help.push(error.help);
+        made
+    })?;
+    let together = adapters::together(service.kind, status.product.as_deref(), to.as_deref());
+    Ok((upgrade == Upgrade::PointOfNoReturn, together))
 }
 
 /// Bundles that nodes have and the store still knows, read once.

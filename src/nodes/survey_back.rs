@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::survey::{Problem, Survey, Surveyor, healthy};
-use crate::agent::RoleStatus;
+use super::survey::{Problem, Survey, Surveyor, healthy, product_of};
+use crate::adapters;
+use crate::agent::{ReleaseName, RoleStatus};
 use crate::model::{Role, Version};
 use crate::rollout::{At, Candidate, Change, Fault, Goal, NodeError, NodePlan, Plan};
 
 impl Surveyor<'_> {
-    /// Candidates for going back: to the release of that version, or to each node's prior.
-    pub fn rollback(&self, to: Option<&Version>) -> Survey {
+    /// Candidates for going back: to the release of that version, or to each node's prior. `force` takes a person's
+    /// word that data which a newer version has opened was put back.
+    pub fn rollback(&self, to: Option<&Version>, force: bool) -> Survey {
         let mut survey = Survey::default();
         let mut priors: BTreeMap<&Role, BTreeSet<Option<Version>>> = BTreeMap::new();
         for (node, role) in self.pairs() {
@@ -48,7 +50,14 @@ impl Surveyor<'_> {
                 continue;
             };
             let at = At { node: node.clone(), role: role.clone() };
+            if let Some(error) = self.no_return(&at, status, &goal).filter(|_| !force) {
+                let (node, role) = (node.clone(), Some(role.clone()));
+                survey.problems.push(Problem { node, role, error });
+                continue;
+            }
             survey.candidates.push(Candidate {
+                together: self.together(&at, status, &goal),
+                joint: false,
                 node: node.clone(),
                 role: role.clone(),
                 zone: self.zone(node),
@@ -95,6 +104,10 @@ impl Surveyor<'_> {
                 }
                 Ok(status) => {
                     let from = status.and_then(|status| status.release.clone());
+                    let together = match (status, &one.goal) {
+                        (Some(status), Goal::Release(goal)) => self.together(&at, status, goal),
+                        _ => false,
+                    };
                     survey.candidates.push(Candidate {
                         on_target: one.goal == from.clone().map_or(Goal::Nothing, Goal::Release),
                         up: self.ready.contains(&at),
@@ -111,11 +124,32 @@ impl Surveyor<'_> {
                         change: Change::default(),
                         point_of_no_return: false,
                         inputs: None,
+                        together,
+                        joint: false,
                     });
                 }
             }
         }
         survey
+    }
+
+    /// Why the data of a service cannot be read by a release, if it cannot.
+    fn no_return(&self, at: &At, status: &RoleStatus, goal: &ReleaseName) -> Option<NodeError> {
+        let kind = status.kind.filter(|kind| kind.binds_data())?;
+        let product = product_of(self.seen, at, goal);
+        let error = adapters::upgrade(kind, status.opened.as_deref(), product.as_deref()).err()?;
+        let At { node, role } = at;
+        let mut made = NodeError::new(Fault::Refused, "no-return", format!("{role} on {node}: {error}"));
+        made.line.help.push(error.help);
+        Some(made)
+    }
+
+    /// Whether all of its kind stop before the first one starts.
+    fn together(&self, at: &At, status: &RoleStatus, goal: &ReleaseName) -> bool {
+        let product = product_of(self.seen, at, goal);
+        status
+            .kind
+            .is_some_and(|kind| adapters::together(kind, status.product.as_deref(), product.as_deref()))
     }
 
     /// Nodes of a role that are on different versions would go back to different ones: nobody means that.
@@ -162,6 +196,8 @@ impl Surveyor<'_> {
                         change: Change::default(),
                         point_of_no_return: false,
                         inputs: None,
+                        together: false,
+                        joint: false,
                     });
                 }
                 // What runs nothing needs no restart.

@@ -63,6 +63,12 @@ impl Target {
         &self.bundle.tagged.role
     }
 
+    /// The version of the product that it runs, where its recipe says so.
+    pub fn product(&self) -> Option<String> {
+        let kind = self.record.service.as_ref()?.kind;
+        self.record.versions.get(kind.name()).cloned()
+    }
+
     /// The secrets that a node needs for it, of those that there are.
     pub fn secrets<'a>(&self, all: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
         self.wants.secrets_of(all)

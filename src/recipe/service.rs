@@ -109,6 +109,11 @@ impl ServiceKind {
         ("process", Self::Process),
     ];
 
+    /// Whether data that a newer version of it has opened cannot be read by an older one.
+    pub fn binds_data(self) -> bool {
+        matches!(self, Self::Elasticsearch | Self::Opensearch)
+    }
+
     /// Its name in a recipe.
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("process", |(name, _)| name)

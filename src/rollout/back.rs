@@ -11,7 +11,7 @@ use super::engine::Run;
 use super::event::{Event, Failed, NodeState};
 use super::plan::{Goal, Kind, NodePlan};
 use super::planner::steps;
-use super::ports::{Nodes, Person, Recorder};
+use super::ports::{Fault, NodeError, Nodes, Person, Recorder};
 use super::prepare::check;
 use super::step::StepKind;
 use super::track::Track;
@@ -90,6 +90,7 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
         for (track, way) in ways.iter().flatten() {
             let plan = way.borrow().plan.clone();
             let found = match self.nodes.status(&plan.node).await {
+                Ok(_) if track.borrow().plan.point_of_no_return => Err(no_return(&plan)),
                 Ok(status) => check(&plan, &status),
                 Err(error) => Err(error),
             };
@@ -107,6 +108,17 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
         self.failures.borrow_mut().extend(failures);
         all
     }
+}
+
+/// What the plan has shown beforehand.
+fn no_return(plan: &NodePlan) -> NodeError {
+    let message = format!(
+        "{} on {} is past its point of no return: a newer version has opened the data",
+        plan.role, plan.node
+    );
+    let mut error = NodeError::new(Fault::Refused, "no-return", message);
+    error.line.help.push("roll the others forward: `windlass promote`; or restore a snapshot".to_owned());
+    error
 }
 
 /// Takes over where the way back ended.

@@ -166,7 +166,11 @@ impl<'a, N: Nodes, R: Recorder, P: Person> Run<'a, N, R, P> {
                 }));
                 return;
             }
-            let of_wave = self.wave(&tracks, self.plan.kind, forming).await;
+            let of_wave = if wave.together {
+                self.together(&tracks, self.plan.kind).await
+            } else {
+                self.wave(&tracks, self.plan.kind, forming).await
+            };
             failed += of_wave;
             let _ = self.recorder.record(Event::WaveDone { wave: index + 1, failed: of_wave }, false);
             // One that is left down is one that the next wave may not take down.

@@ -30,6 +30,7 @@ mod settings;
 mod step;
 #[cfg(test)]
 mod tests;
+mod together;
 mod track;
 mod undo;
 mod wave;

@@ -44,10 +44,15 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
 
     /// Everything after staging and up to the confirmation.
     pub(super) async fn switch(&self) -> Result<(), Failed> {
+        self.steps(|_| true).await
+    }
+
+    /// Those of these steps that `part` names.
+    pub(super) async fn steps(&self, part: impl Fn(StepKind) -> bool) -> Result<(), Failed> {
         let steps: Vec<Step> = self.track.borrow().plan.steps.clone();
         let steps: Vec<Step> = steps
             .into_iter()
-            .filter(|step| step.step > StepKind::Stage && step.step != StepKind::Confirm)
+            .filter(|step| step.step > StepKind::Stage && step.step != StepKind::Confirm && part(step.step))
             .collect();
         if self.run.interrupted.is_set() {
             let step = steps.first().map_or(StepKind::Ready, |step| step.step);
@@ -212,7 +217,8 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
                 if service {
                     self.track.borrow_mut().goes_down();
                 }
-                let back = Back { from, to: to.clone(), why: self.why(), bad: false, restart: service };
+                let (bad, force) = (false, policy.past_return);
+                let back = Back { from, to: to.clone(), why: self.why(), bad, restart: service, force };
                 let done = self.run.nodes.go_back(&node, &role, &back).await?;
                 self.track.borrow_mut().took_itself(Duration::from_millis(done.stop_ms));
                 self.track.borrow_mut().release = Some(to.clone());

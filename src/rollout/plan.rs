@@ -103,6 +103,9 @@ pub struct Wave {
     /// No node has run this role yet: it is gated as a whole.
     #[serde(default)]
     pub forming: bool,
+    /// All of them stop before the first one starts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub together: bool,
     /// The nodes; roles of one node stand in the order they go.
     pub nodes: Vec<NodePlan>,
 }
@@ -138,6 +141,9 @@ pub struct Policy {
     /// Take releases that were marked bad.
     #[serde(default)]
     pub allow_bad: bool,
+    /// Go back even where a newer version has opened the data: a person says that it was put back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub past_return: bool,
 }
 
 impl From<&Rollout> for Policy {
@@ -151,6 +157,7 @@ impl From<&Rollout> for Policy {
             on_failure: rollout.on_failure,
             confirm_within: rollout.confirm_within,
             allow_bad: false,
+            past_return: false,
         }
     }
 }

@@ -7,7 +7,10 @@
 //! * What is wrong goes first: nodes that are down, before any that is not may be taken down; then those whose
 //!   release failed or was never confirmed.
 //! * What is on target and healthy is in no wave.
-//! * Nodes of a higher rank begin when all of a lower one are done: a leader goes last.
+//! * Nodes of a higher rank begin when all of a lower one are done: a leader goes last. Roles that are not in the
+//!   order go by the ranks of their nodes too.
+//! * Forming roles of a service whose cluster has nodes of several roles are one wave.
+//! * Where two versions must not run at the same time, the role is one wave.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,6 +55,10 @@ pub struct Candidate {
     pub point_of_no_return: bool,
     /// Of what templates see on the node besides secrets, where something is rendered.
     pub inputs: Option<Digest>,
+    /// All nodes of its role stop before the first one starts: two versions must not run at the same time.
+    pub together: bool,
+    /// Its cluster is made of nodes of several roles: those that are forming form it together.
+    pub joint: bool,
 }
 
 /// What travels to a node and what changes there.
@@ -91,9 +98,23 @@ pub fn plan(scope: &Scope<'_>, candidates: Vec<Candidate>) -> Plan {
     let restart = scope.kind == Kind::Restart;
     let (skipped, wanted): (Vec<_>, Vec<_>) =
         candidates.into_iter().partition(|one| !restart && one.on_target && one.healthy);
-    let ranks = ranks(&scope.rollout.order, wanted.iter().map(|one| &one.role));
+    let ranks = ranks(&scope.rollout.order, &wanted);
     let (forming, standing): (Vec<_>, Vec<_>) =
         wanted.into_iter().partition(|one| scope.forming.contains(&one.role));
+    let at_once: BTreeSet<Role> =
+        standing.iter().filter(|one| one.together).map(|one| one.role.clone()).collect();
+    let (at_once, standing): (Vec<_>, Vec<_>) =
+        standing.into_iter().partition(|one| at_once.contains(&one.role));
+    let (mut joint, forming): (Vec<_>, Vec<_>) = forming.into_iter().partition(|one| one.joint);
+    // At the place of the first of their roles.
+    let mut forming_of = |role: &Role| {
+        let of_role: Vec<Candidate> = if joint.iter().any(|one| one.role == *role) {
+            std::mem::take(&mut joint)
+        } else {
+            forming.iter().filter(|one| one.role == *role).cloned().collect()
+        };
+        forming_wave(scope, of_role)
+    };
     let mut waves = match scope.rollout.by {
         By::Role => {
             let mut waves = Vec::new();
@@ -101,7 +122,8 @@ pub fn plan(scope: &Scope<'_>, candidates: Vec<Candidate>) -> Plan {
                 let of_role = |all: &[Candidate]| -> Vec<Candidate> {
                     all.iter().filter(|one| one.role == *role).cloned().collect()
                 };
-                waves.extend(forming_wave(scope, of_role(&forming)));
+                waves.extend(forming_of(role));
+                waves.extend(together_wave(scope, of_role(&at_once)));
                 waves.extend(pack(scope, &ranks, of_role(&standing)));
             }
             waves
@@ -109,10 +131,13 @@ pub fn plan(scope: &Scope<'_>, candidates: Vec<Candidate>) -> Plan {
         By::Node => {
             let mut waves: Vec<Wave> = Vec::new();
             for role in &ranks {
-                let of_role = forming.iter().filter(|one| one.role == *role).cloned().collect();
-                waves.extend(forming_wave(scope, of_role));
+                waves.extend(forming_of(role));
             }
             waves.extend(pack(scope, &ranks, standing));
+            for role in &ranks {
+                let of_role = at_once.iter().filter(|one| one.role == *role).cloned().collect();
+                waves.extend(together_wave(scope, of_role));
+            }
             waves
         }
     };
@@ -131,18 +156,29 @@ pub fn plan(scope: &Scope<'_>, candidates: Vec<Candidate>) -> Plan {
     }
 }
 
-/// Roles in the order they go: those that are named, then the others by name.
-fn ranks<'a>(order: &[Role], present: impl Iterator<Item = &'a Role>) -> Vec<Role> {
-    let present: BTreeSet<&Role> = present.collect();
-    let named = order.iter().filter(|role| present.contains(role));
-    let others = present.iter().copied().filter(|role| !order.contains(role));
-    named.chain(others).cloned().collect()
+/// Roles in the order they go: those that are named, then the others by their highest rank and by name.
+fn ranks(order: &[Role], wanted: &[Candidate]) -> Vec<Role> {
+    let mut present: BTreeMap<&Role, u32> = BTreeMap::new();
+    for one in wanted {
+        let rank = present.entry(&one.role).or_default();
+        *rank = one.rank.max(*rank);
+    }
+    let named = order.iter().filter(|role| present.contains_key(role));
+    let mut others: Vec<(u32, &Role)> =
+        present.iter().filter(|(role, _)| !order.contains(role)).map(|(role, rank)| (*rank, *role)).collect();
+    others.sort();
+    named.chain(others.into_iter().map(|(_, role)| role)).cloned().collect()
+}
+
+/// All of them at the same time, since no two versions may run together.
+fn together_wave(scope: &Scope<'_>, candidates: Vec<Candidate>) -> Option<Wave> {
+    forming_wave(scope, candidates).map(|wave| Wave { forming: false, together: true, ..wave })
 }
 
 fn forming_wave(scope: &Scope<'_>, mut candidates: Vec<Candidate>) -> Option<Wave> {
-    candidates.sort_by(|a, b| a.node.cmp(&b.node));
+    candidates.sort_by(|a, b| (&a.node, &a.role).cmp(&(&b.node, &b.role)));
     let nodes: Vec<NodePlan> = candidates.into_iter().map(|one| node_plan(scope, one)).collect();
-    (!nodes.is_empty()).then_some(Wave { canary: false, forming: true, nodes })
+    (!nodes.is_empty()).then_some(Wave { canary: false, forming: true, together: false, nodes })
 }
 
 /// Nodes with all their roles that go together.
@@ -185,7 +221,8 @@ fn pack(scope: &Scope<'_>, ranks: &[Role], candidates: Vec<Candidate>) -> Vec<Wa
     for unit in units {
         let most = if waves.len() <= 1 && canary > 0 { canary } else { usize::MAX };
         if waves.is_empty() || !open.takes(scope, &unit, most) {
-            waves.push(Wave { canary: waves.is_empty() && canary > 0, forming: false, nodes: Vec::new() });
+            let canary = waves.is_empty() && canary > 0;
+            waves.push(Wave { canary, forming: false, together: false, nodes: Vec::new() });
             open = Open { zone: unit.zone.clone(), rank: unit.rank, ..Open::default() };
         }
         open.add(&unit);

@@ -115,6 +115,8 @@ pub struct Back {
     pub bad: bool,
     /// Stop the service before, and start it after.
     pub restart: bool,
+    /// Even where a newer version has opened the data.
+    pub force: bool,
 }
 
 /// Whether a gate holds.

@@ -36,11 +36,7 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
             Some(from) => self.back_to(&from, why, &error, &mut failures).await,
             None => self.back_to_nothing(why, &error, &mut failures).await,
         }
-        if self.track.borrow().drained {
-            let outcome = self.run.undrain(&self.at()).await;
-            self.track.borrow_mut().drained = outcome.is_err();
-            self.undone(StepKind::Drain, outcome, &mut failures);
-        }
+        self.join_again(&mut failures).await;
         let guarded = self.is_guarded();
         let mut track = self.track.borrow_mut();
         track.state = match failures.is_empty() {
@@ -52,9 +48,26 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
         };
         if !failures.is_empty() {
             let at = track.at();
-            track.next = Some(format!("windlass status --nodes {}", at.node));
+            let passed = failures.iter().any(|one| one.error.line.kind == "no-return");
+            track.next = Some(if passed {
+                format!(
+                    "windlass promote --nodes {} --role {}  # forward: there is no way back",
+                    at.node, at.role
+                )
+            } else {
+                format!("windlass status --nodes {}", at.node)
+            });
         }
         failures
+    }
+
+    /// Ends its absence from its cluster, if that was begun, whatever else becomes of it.
+    pub(super) async fn join_again(&self, failures: &mut Vec<Failed>) {
+        if self.track.borrow().drained {
+            let outcome = self.run.undrain(&self.at()).await;
+            self.track.borrow_mut().drained = outcome.is_err();
+            self.undone(StepKind::Drain, outcome, failures);
+        }
     }
 
     /// Whether a guard on the node goes back by itself.
@@ -87,7 +100,8 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
             // A release is bad if it was given its chance and its service did not take it.
             let bad = why.error.fault == Fault::Service;
             let restart = service;
-            let back = Back { from: None, to: from.clone(), why: text.to_owned(), bad, restart };
+            let (why, force) = (text.to_owned(), false);
+            let back = Back { from: None, to: from.clone(), why, bad, restart, force };
             let outcome = within(limit.0, self.run.nodes.go_back(&node, &role, &back)).await;
             let outcome = outcome.and_then(|done| {
                 self.track.borrow_mut().release = Some(from.clone());

@@ -19,15 +19,17 @@ use super::track::Track;
 use crate::inventory::OnFailure;
 
 /// The roles of one node in a wave, in order.
-type Group<'t> = Vec<&'t RefCell<Track>>;
+pub(super) type Group<'t> = Vec<&'t RefCell<Track>>;
 
 impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
     /// Runs a wave; gives the number of nodes that failed.
     pub(super) async fn wave(&self, tracks: &[&RefCell<Track>], kind: Kind, forming: bool) -> usize {
-        let groups = groups(tracks);
         if forming {
-            return self.forming(&groups, kind).await;
+            // The roles of a node too: a cluster may need them all before any of them is ready.
+            let each: Vec<Group<'_>> = tracks.iter().map(|track| vec![*track]).collect();
+            return self.forming(&each, kind).await;
         }
+        let groups = groups(tracks);
         let mut running: FuturesUnordered<_> = groups.iter().map(|group| self.group(group, kind)).collect();
         let mut failed = 0;
         while let Some(fails) = running.next().await {
@@ -68,7 +70,7 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
     }
 
     /// Brings the roles of a node back, the last first.
-    async fn fail(&self, group: &[&RefCell<Track>], kind: Kind, failed: &Failed) {
+    pub(super) async fn fail(&self, group: &[&RefCell<Track>], kind: Kind, failed: &Failed) {
         let interrupted = failed.error.fault == Fault::Interrupted;
         if !interrupted {
             self.failures.borrow_mut().push(failed.clone());
@@ -82,8 +84,10 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
                 // Forward again would be to what was left for a reason; and what is being started already can
                 // only be waited for.
                 self.needs_person(track, touched);
+                self.join_again(&node).await;
             } else if halts {
                 self.halted(&node, touched);
+                self.join_again(&node).await;
             } else {
                 // Only the release that failed is to blame; what goes back with it is not.
                 let mut why = failed.clone();
@@ -95,6 +99,13 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
             }
             self.node_done(track);
         }
+    }
+
+    /// A node that is left as it is leaves nothing changed in its cluster.
+    async fn join_again(&self, node: &NodeRun<'_, N, R, P>) {
+        let mut failures = Vec::new();
+        node.join_again(&mut failures).await;
+        self.failures.borrow_mut().extend(failures);
     }
 
     fn halted(&self, node: &NodeRun<'_, N, R, P>, touched: bool) {
@@ -182,7 +193,7 @@ fn fault(outcome: Option<&Failed>) -> Option<Fault> {
     outcome.map(|failed| failed.error.fault)
 }
 
-fn groups<'t>(tracks: &[&'t RefCell<Track>]) -> Vec<Group<'t>> {
+pub(super) fn groups<'t>(tracks: &[&'t RefCell<Track>]) -> Vec<Group<'t>> {
     let mut groups: Vec<Group<'t>> = Vec::new();
     for track in tracks {
         let node = track.borrow().plan.node.clone();

@@ -148,7 +148,9 @@ impl Lab {
             tar.append_data(&mut header, format!("web-{version}/{name}"), bytes.as_slice()).unwrap();
         }
         tar.into_inner().unwrap().finish().unwrap();
-        let project = format!("schema = 1\nname = \"lab\"\n[versions]\nweb = \"{version}\"\n");
+        let recipe = std::fs::read_to_string(self.dir.join("recipes/web.toml")).unwrap();
+        let product = if recipe.contains("versions.elasticsearch") { "elasticsearch" } else { "web" };
+        let project = format!("schema = 1\nname = \"lab\"\n[versions]\n{product} = \"{version}\"\n");
         std::fs::write(self.dir.join("windlass.toml"), project).unwrap();
         let out = windlass().args(["build", "--format", "json", "-C"]).arg(&self.dir).output().unwrap();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));

@@ -7,6 +7,7 @@ mod cycle;
 mod guard;
 mod keep;
 mod lab;
+mod no_return;
 mod preview;
 mod push;
 mod survive;

@@ -362,6 +362,7 @@ fn status(role: &Role, place: &Place) -> RoleStatus {
         digest: *digest,
         good: place.confirmed.contains(release),
         pinned: false,
+        product: None,
     };
     RoleStatus {
         role: role.clone(),
@@ -382,6 +383,8 @@ fn status(role: &Role, place: &Place) -> RoleStatus {
         probe: None,
         api: None,
         product: None,
+        gave_up: None,
+        opened: None,
         settings: place.settings.clone(),
         errand: place.errand.clone(),
         ended: place.ended.clone(),

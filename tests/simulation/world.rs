@@ -233,6 +233,8 @@ impl World {
                 change: Change::default(),
                 point_of_no_return: false,
                 inputs: None,
+                together: false,
+                joint: false,
             })
         };
         places.iter_mut().filter_map(candidate).collect()

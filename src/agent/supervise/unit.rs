@@ -11,7 +11,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::fs::{IoError, IoResultExt as _};
-use crate::model::Supervision;
+use crate::model::{ProductVersion, Supervision};
 use crate::recipe::{Api, Limit, Ready, Reload, ServiceKind};
 
 /// The version of the unit's file.
@@ -89,6 +89,11 @@ impl Unit {
     /// How long it may take to stop.
     pub fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
+    }
+
+    /// The version of the product, where data that it has opened cannot be read by an older one.
+    pub fn data_version(&self) -> Option<ProductVersion> {
+        self.product.as_ref().filter(|_| self.kind.binds_data())?.parse().ok()
     }
 
     /// Reads a unit; `None` if the release runs nothing.

@@ -164,3 +164,42 @@ async fn an_interrupt_finishes_or_undoes_the_node_at_hand() {
     let finished = fake.promote("v2").await;
     assert!(!finished.touched && finished.outcome == Outcome::Interrupted, "{finished:?}");
 }
+
+/// The order in which nodes' services stopped and started.
+fn stops_and_starts(fake: &Fake) -> Vec<String> {
+    let names = fake.names();
+    let wanted =
+        |name: &&String| name.starts_with("step-done") && (name.ends_with("stop") || name.ends_with("start"));
+    names.iter().filter(wanted).map(|name| name["step-done ".len()..].to_owned()).collect()
+}
+
+fn all_together(fake: &Fake) -> crate::rollout::Plan {
+    let mut plan = fake.plan_to("v2");
+    let nodes = plan.waves.drain(..).flat_map(|wave| wave.nodes).collect();
+    plan.waves.push(crate::rollout::Wave { canary: false, forming: false, together: true, nodes });
+    plan
+}
+
+#[tokio::test(start_paused = true)]
+async fn together_all_stop_before_one_starts() {
+    let fake = Fake::new(3, Some("1-v1"));
+    let finished = fake.run(&all_together(&fake)).await;
+    assert_eq!(finished.outcome, Outcome::Succeeded, "{finished:?}");
+    let order = stops_and_starts(&fake);
+    assert!(order[..3].iter().all(|one| one.ends_with("stop")), "{order:?}");
+    assert!(order[3..].iter().all(|one| one.ends_with("start")), "{order:?}");
+    assert_eq!(fake.running(), vec!["v2".to_owned(); 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn together_all_go_back_when_one_fails() {
+    let mut fake = Fake::new(3, Some("1-v1"));
+    fake.sick.insert(("n2".to_owned(), "v2"), Sick::Dies);
+    let finished = fake.run(&all_together(&fake)).await;
+    assert_eq!(finished.outcome, Outcome::RolledBack, "{finished:?}");
+    assert_eq!(fake.running(), vec!["v1".to_owned(); 3]);
+    assert!(finished.nodes.iter().all(|node| node.state == NodeState::RolledBack), "{finished:?}");
+    let nodes = fake.nodes.borrow();
+    let bad: Vec<usize> = nodes.values().map(|node| node.bad.len()).collect();
+    assert_eq!(bad, [0, 1, 0], "only the one that failed has a bad release");
+}

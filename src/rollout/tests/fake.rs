@@ -117,6 +117,8 @@ impl Fake {
                 change: Change::default(),
                 point_of_no_return: false,
                 inputs: None,
+                together: false,
+                joint: false,
             })
             .collect();
         let forming = nodes.values().all(|node| node.current.is_none());
@@ -241,6 +243,7 @@ impl Nodes for Fake {
                     digest: *digest,
                     good: true,
                     pinned: false,
+                    product: None,
                 })
                 .collect(),
             bad: Vec::new(),
@@ -250,6 +253,8 @@ impl Nodes for Fake {
             unconfirmed: None,
             interrupted: None,
             busy: false,
+            opened: None,
+            gave_up: None,
             problem: None,
             kind: None,
             probe: None,

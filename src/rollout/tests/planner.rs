@@ -26,6 +26,8 @@ fn candidate(node: &str, role: &str) -> Candidate {
         change: Change::default(),
         point_of_no_return: false,
         inputs: None,
+        together: false,
+        joint: false,
     }
 }
 
@@ -96,6 +98,29 @@ fn a_rollback_leaves_stopping_and_starting_to_the_node() {
     assert_eq!(steps(Kind::Promote), promote);
     assert_eq!(steps(Kind::Rollback), [Lock, Preflight, Activate, Ready, Settle, Confirm]);
     assert_eq!(steps(Kind::Restart), [Lock, Preflight, Stop, Start, Ready, Settle]);
+}
+
+#[test]
+fn roles_of_one_cluster_form_it_together_and_a_leader_goes_last() {
+    let joint = |node: &str, role: &str| Candidate { joint: true, from: None, ..candidate(node, role) };
+    let all = vec![joint("n1", "hot"), joint("n1", "master"), candidate("n3", "kibana"), joint("n2", "warm")];
+    let made = plan(&Rollout::default(), &["hot", "master", "warm"], all);
+    assert_eq!(shown(&made), ["n1/hot n1/master n2/warm", "n3/kibana"]);
+    assert!(made.waves[0].forming && !made.waves[1].forming);
+    let ranked = |node: &str, role: &str, rank| Candidate { rank, ..candidate(node, role) };
+    let all = vec![ranked("n1", "hot", 13), ranked("n2", "warm", 22), ranked("n3", "master", 15)];
+    assert_eq!(shown(&plan(&Rollout::default(), &[], all)), ["n1/hot", "n3/master", "n2/warm"]);
+}
+
+#[test]
+fn where_two_versions_must_not_run_at_once_the_role_is_one_wave() {
+    let together = |node: &str| Candidate { together: true, ..candidate(node, "kibana") };
+    let all = vec![together("n2"), candidate("n1", "es"), together("n1"), candidate("n2", "es")];
+    for by in [By::Role, By::Node] {
+        let made = plan(&Rollout { by, ..Rollout::default() }, &[], all.clone());
+        assert_eq!(shown(&made), ["n1/es", "n2/es", "n1/kibana n2/kibana"]);
+        assert_eq!(made.waves.iter().map(|wave| wave.together).collect::<Vec<_>>(), [false, false, true]);
+    }
 }
 
 fn some_candidates() -> impl Strategy<Value = Vec<Candidate>> {

