@@ -3,6 +3,7 @@
 use super::adapter::{Adapter, AdapterError};
 use super::plain::Plain;
 use super::view::View;
+use super::zookeeper::Zookeeper;
 use crate::agent::Setting;
 use crate::recipe::ServiceKind;
 use crate::rollout::Held;
@@ -22,10 +23,10 @@ pub fn default_port(kind: ServiceKind) -> u16 {
 /// Whether services of that kind leave their cluster before they are stopped, so that plans have the steps.
 pub fn drains(kind: ServiceKind) -> bool {
     match kind {
+        ServiceKind::Zookeeper => true,
         ServiceKind::Elasticsearch
         | ServiceKind::Opensearch
         | ServiceKind::Kafka
-        | ServiceKind::Zookeeper
         | ServiceKind::Redis
         | ServiceKind::Nginx
         | ServiceKind::Kibana
@@ -38,15 +39,17 @@ pub fn drains(kind: ServiceKind) -> bool {
 pub enum Known {
     /// Nothing is known beyond its process and its recipe's [service.ready].
     Plain(Plain),
+    /// `ZooKeeper`.
+    Zookeeper(Zookeeper),
 }
 
 /// What is known about a kind.
 pub fn known(kind: ServiceKind) -> Known {
     match kind {
+        ServiceKind::Zookeeper => Known::Zookeeper(Zookeeper),
         ServiceKind::Elasticsearch
         | ServiceKind::Opensearch
         | ServiceKind::Kafka
-        | ServiceKind::Zookeeper
         | ServiceKind::Redis
         | ServiceKind::Nginx
         | ServiceKind::Kibana
@@ -59,6 +62,7 @@ macro_rules! ask {
     ($known:expr, $question:ident($($argument:expr),*)) => {
         match $known {
             Known::Plain(one) => one.$question($($argument),*).await,
+            Known::Zookeeper(one) => one.$question($($argument),*).await,
         }
     };
 }

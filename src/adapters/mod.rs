@@ -5,7 +5,7 @@
 //! adapter   what every kind answers
 //! view      a service on a node, its peers, and the ways to ask them
 //! wire      HTTP and lines of text, over a node's own connection
-//! known     which kind is answered by which module
+//! known     which kind is answered by which module, each named after it
 //! ```
 //!
 //! # Invariants
@@ -19,6 +19,7 @@ mod known;
 mod plain;
 mod view;
 mod wire;
+mod zookeeper;
 
 pub use adapter::{Adapter, AdapterError};
 pub use known::{default_port, drains, known};

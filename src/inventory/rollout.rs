@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Role, Span};
 
 /// What is asked before a service may be taken out of its cluster, by name: each can be turned off.
-pub const PREDICATES: &[&str] = &[];
+pub const PREDICATES: &[&str] = &["zookeeper-in-sync", "zookeeper-quorum"];
 
 /// The policy of `[rollout]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

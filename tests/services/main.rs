@@ -1,0 +1,10 @@
+//! Adapters against the real services: each test starts a cluster on this machine, promotes another release under a
+//! client that keeps working, and looks at what the client saw.
+
+#![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
+
+mod lab;
+#[path = "../support/project.rs"]
+mod project;
+mod zookeeper;
+mod zookeeper_client;
