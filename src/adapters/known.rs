@@ -2,6 +2,7 @@
 
 use super::adapter::{Adapter, AdapterError};
 use super::plain::Plain;
+use super::redis::Redis;
 use super::view::View;
 use super::zookeeper::Zookeeper;
 use crate::agent::Setting;
@@ -23,11 +24,10 @@ pub fn default_port(kind: ServiceKind) -> u16 {
 /// Whether services of that kind leave their cluster before they are stopped, so that plans have the steps.
 pub fn drains(kind: ServiceKind) -> bool {
     match kind {
-        ServiceKind::Zookeeper => true,
+        ServiceKind::Redis | ServiceKind::Zookeeper => true,
         ServiceKind::Elasticsearch
         | ServiceKind::Opensearch
         | ServiceKind::Kafka
-        | ServiceKind::Redis
         | ServiceKind::Nginx
         | ServiceKind::Kibana
         | ServiceKind::Process => false,
@@ -39,6 +39,8 @@ pub fn drains(kind: ServiceKind) -> bool {
 pub enum Known {
     /// Nothing is known beyond its process and its recipe's [service.ready].
     Plain(Plain),
+    /// Redis.
+    Redis(Redis),
     /// `ZooKeeper`.
     Zookeeper(Zookeeper),
 }
@@ -46,15 +48,20 @@ pub enum Known {
 /// What is known about a kind.
 pub fn known(kind: ServiceKind) -> Known {
     match kind {
+        ServiceKind::Redis => Known::Redis(Redis),
         ServiceKind::Zookeeper => Known::Zookeeper(Zookeeper),
         ServiceKind::Elasticsearch
         | ServiceKind::Opensearch
         | ServiceKind::Kafka
-        | ServiceKind::Redis
         | ServiceKind::Nginx
         | ServiceKind::Kibana
         | ServiceKind::Process => Known::Plain(Plain),
     }
+}
+
+/// Whether nothing is known about that kind beyond its process and its recipe's `[service.ready]`.
+pub fn is_plain(kind: ServiceKind) -> bool {
+    matches!(known(kind), Known::Plain(_))
 }
 
 /// Hands a question on to the one who knows.
@@ -62,6 +69,7 @@ macro_rules! ask {
     ($known:expr, $question:ident($($argument:expr),*)) => {
         match $known {
             Known::Plain(one) => one.$question($($argument),*).await,
+            Known::Redis(one) => one.$question($($argument),*).await,
             Known::Zookeeper(one) => one.$question($($argument),*).await,
         }
     };

@@ -5,6 +5,7 @@
 //! adapter   what every kind answers
 //! view      a service on a node, its peers, and the ways to ask them
 //! wire      HTTP and lines of text, over a node's own connection
+//! resp      Redis's protocol
 //! known     which kind is answered by which module, each named after it
 //! ```
 //!
@@ -17,11 +18,14 @@
 mod adapter;
 mod known;
 mod plain;
+mod redis;
+mod redis_info;
+mod resp;
 mod view;
 mod wire;
 mod zookeeper;
 
 pub use adapter::{Adapter, AdapterError};
-pub use known::{default_port, drains, known};
+pub use known::{default_port, drains, is_plain, known};
 pub use view::{Credentials, Instance, Reach, View};
 pub use wire::{HttpAnswer, Stream};

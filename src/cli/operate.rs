@@ -8,6 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::cluster::{ClusterArgs, Loaded, check_supervisors, claim};
 use super::context::Context;
 use super::error::{Failure, exit};
+use crate::adapters::is_plain;
 use crate::agent::Preview;
 use crate::inventory::Node;
 use crate::model::{Cancelled, NodeName, Reference, Role, Timestamp, Version};
@@ -126,7 +127,7 @@ pub(super) fn wanted(args: &ClusterArgs, loaded: &Loaded, wish: &Wish) -> Result
 pub(super) fn remark_on_kinds(context: &Context, prepared: &Prepared) {
     for (role, target) in &prepared.targets {
         let kind = target.record.service.as_ref().map(|service| service.kind);
-        if let Some(kind) = kind.filter(|kind| *kind != ServiceKind::Process) {
+        if let Some(kind) = kind.filter(|kind| *kind != ServiceKind::Process && is_plain(*kind)) {
             context.remark(&format!(
                 "{role}: nothing knows how to drain a service of kind `{}` yet; its gate is its recipe's \
                  [service.ready] and its process",

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Role, Span};
 
 /// What is asked before a service may be taken out of its cluster, by name: each can be turned off.
-pub const PREDICATES: &[&str] = &["zookeeper-in-sync", "zookeeper-quorum"];
+pub(super) const PREDICATES: &[&str] =
+    &["redis-failover", "redis-in-sync", "redis-min-replicas", "zookeeper-in-sync", "zookeeper-quorum"];
 
 /// The policy of `[rollout]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -6,5 +6,6 @@
 mod lab;
 #[path = "../support/project.rs"]
 mod project;
+mod redis;
 mod zookeeper;
 mod zookeeper_client;
