@@ -61,7 +61,8 @@ pub fn known(kind: ServiceKind) -> Known {
 
 /// Whether nothing is known about that kind beyond its process and its recipe's `[service.ready]`.
 pub fn is_plain(kind: ServiceKind) -> bool {
-    matches!(known(kind), Known::Plain(_))
+    // nginx has no cluster: a test before, a reload and its recipe's gate are all there is to be known.
+    kind != ServiceKind::Nginx && matches!(known(kind), Known::Plain(_))
 }
 
 /// Hands a question on to the one who knows.

@@ -151,6 +151,14 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         release: Option<ReleaseName>,
     },
+    /// Has the service that runs read its conf again, from the release that is current now; answered by
+    /// [`ServiceStarted`].
+    ServiceReload {
+        /// Which role.
+        role: Role,
+        /// Which release.
+        release: ReleaseName,
+    },
     /// Stops the service; answered by [`Stopped`].
     ServiceStop {
         /// Which role.
@@ -333,6 +341,7 @@ impl Request {
             | Self::Drift { role, .. }
             | Self::Heal { role, .. }
             | Self::ServiceStart { role, .. }
+            | Self::ServiceReload { role, .. }
             | Self::ServiceStop { role, .. }
             | Self::ServiceStatus { role }
             | Self::Probe { role, .. }

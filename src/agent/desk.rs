@@ -120,6 +120,27 @@ impl Desk {
         Ok(stopped)
     }
 
+    /// Has the service that runs read its conf again, and serve that release from now on.
+    pub fn reload_service(&mut self, release: &ReleaseName) -> Result<Started, AgentError> {
+        let role = || self.dir.role().clone();
+        let unit = self.unit(release)?.ok_or_else(|| AgentError::NoService { role: role() })?;
+        let Some(signal) = &unit.reload else {
+            let message = format!("the recipe of {} has no [service] reload", role());
+            return Err(AgentError::Request(message));
+        };
+        if self.state().current.as_ref() != Some(release) {
+            return Err(AgentError::Request(format!("{release} is not current: its conf would not be read")));
+        }
+        self.record(Record::ServiceStart { release: release.clone() })?;
+        match self.supervisor().reload(&self.dir, release, signal) {
+            Ok(started) => Ok(started),
+            Err(error) => {
+                self.record(Record::ServiceFailed { why: error.to_string() })?;
+                Err(error.into())
+            }
+        }
+    }
+
     /// Starts the service of a release; `None` if it runs nothing.
     pub fn start_service(&mut self, release: &ReleaseName) -> Result<Option<Started>, AgentError> {
         let Some(unit) = self.unit(release)? else { return Ok(None) };

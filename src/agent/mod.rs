@@ -50,6 +50,7 @@ mod stage_error;
 mod state;
 mod status;
 pub mod supervise;
+mod trial;
 mod unpack;
 mod unsynced;
 pub mod wire;

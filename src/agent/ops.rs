@@ -145,6 +145,10 @@ fn change_role(desk: &mut Desk, request: Request) -> Result<Answer, AgentError> 
             let started = desk.start_service(&release)?.ok_or(AgentError::NoService { role })?;
             Ok(Answer::Started(ServiceStarted { release, started }))
         }
+        Request::ServiceReload { release, .. } => {
+            let started = desk.reload_service(&release)?;
+            Ok(Answer::Started(ServiceStarted { release, started }))
+        }
         Request::ServiceStop { why, .. } => {
             let why = if why.is_empty() { "asked to".to_owned() } else { why };
             Ok(Answer::Stopped(desk.stop_service(&why)?))

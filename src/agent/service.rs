@@ -60,10 +60,11 @@ impl Values<'_> {
 
     fn ready(&self, ready: &Ready) -> Result<Ready, ServiceError> {
         let probe = match &ready.probe {
-            Probe::Http { port, path, status } => Probe::Http {
+            Probe::Http { port, path, status, body } => Probe::Http {
                 port: self.number("ready.http.port", port)?,
                 path: self.text("ready.http.path", path)?,
                 status: self.number("ready.http.status", status)?,
+                body: self.optional("ready.http.body", body.as_ref())?,
             },
             Probe::Tcp(port) => Probe::Tcp(self.number("ready.tcp", port)?),
             Probe::Command(words) => Probe::Command(
@@ -114,6 +115,10 @@ pub(super) fn unit(
         Ok((name.clone(), values.value(&format!("limits.{name}"), limit, parse)?))
     });
     let timeout = values.span("stop.timeout", &service.stop.timeout)?;
+    let mut test = words("test", &service.test)?;
+    if let Some(program) = test.first_mut() {
+        *program = release.join(&*program).into_string();
+    }
     Ok(Unit {
         format: UNIT_FORMAT,
         kind: service.kind,
@@ -124,6 +129,8 @@ pub(super) fn unit(
         env: env.collect::<Result<_, _>>()?,
         signal: values.text("stop.signal", &service.stop.signal)?,
         timeout_ms: millis(timeout.0),
+        reload: service.reload.as_ref().map(|reload| reload.signal.clone()),
+        test,
         limits: limits.collect::<Result<_, _>>()?,
         cwd: release.to_owned(),
         log: log.to_owned(),

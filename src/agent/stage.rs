@@ -24,6 +24,7 @@ use super::release::{RELEASE_FORMAT, ReleaseRecord};
 use super::render::Context;
 use super::stage_error::StageError;
 use super::supervise::Unit;
+use super::trial;
 use crate::bundle::{Node, Record};
 use crate::fs::{IoError, IoResultExt as _, rename_directory, replace_with_mode, space, sync_file_system};
 use crate::model::{BundlePath, Digest, Role, Timestamp, Version};
@@ -83,8 +84,17 @@ struct Stager<'a> {
     draft: Draft<'a>,
 }
 
-/// Makes a release ready, or finds it ready.
+/// Makes a release ready, or finds it ready, and has it pass its test.
 pub(super) fn stage(desk: &mut Desk, request: &StageRequest) -> Result<Staged, AgentError> {
+    let staged = place(desk, request)?;
+    if let Some(unit) = desk.unit(&staged.release)? {
+        // Also one that was there: what it needs besides itself may be gone meanwhile.
+        trial::test(desk, &staged.release, &unit, !request.secrets.is_empty())?;
+    }
+    Ok(staged)
+}
+
+fn place(desk: &mut Desk, request: &StageRequest) -> Result<Staged, AgentError> {
     recover::clear(desk)?;
     let mut objects = Objects::open_to_add(desk.root())?;
     let stager = Stager::read(desk, request, &objects)?;

@@ -5,6 +5,7 @@ use camino::Utf8PathBuf;
 use super::accounts::NoAccount;
 use super::bundles::BundleError;
 use super::error::io_kind;
+use super::names::ReleaseName;
 use super::objects::ObjectError;
 use super::service::ServiceError;
 use crate::fs::IoError;
@@ -90,6 +91,20 @@ pub enum StageError {
     /// The service cannot be rendered.
     #[error(transparent)]
     Service(#[from] ServiceError),
+    /// Its test fails.
+    #[error("the test of {release} fails: {program} {how}{words}")]
+    Test {
+        /// Of which release.
+        release: ReleaseName,
+        /// Which program, relative to the release.
+        program: String,
+        /// How it ended.
+        how: String,
+        /// What it said, if that may leave the node.
+        words: String,
+        /// Where all of that is.
+        log: Utf8PathBuf,
+    },
     /// The service's user does not exist.
     #[error(transparent)]
     Account(#[from] NoAccount),
@@ -116,6 +131,7 @@ impl StageError {
             Self::NoSpace { .. } => "no-space",
             Self::Template { .. } | Self::NotText { .. } | Self::NoTemplate { .. } => "template",
             Self::Service(_) => "service",
+            Self::Test { .. } => "test",
             Self::Account(_) => "account",
             Self::Role { .. }
             | Self::PersistName { .. }
@@ -135,6 +151,7 @@ impl StageError {
             }
             Self::NoSpace { .. } => vec!["`windlass node gc` removes old releases and objects".to_owned()],
             Self::Template { error, .. } => error.help.clone(),
+            Self::Test { log, .. } => vec![format!("all that it said is on the node: {log}")],
             Self::Object(ObjectError::Io(error)) | Self::Io(error) => error.help(),
             Self::Role { .. }
             | Self::NotText { .. }

@@ -136,6 +136,11 @@ impl<S: Stager> Nodes for Live<'_, S> {
         }
     }
 
+    async fn reload(&self, node: &NodeName, role: &Role, release: &ReleaseName) -> Result<(), NodeError> {
+        let request = Request::ServiceReload { role: role.clone(), release: release.clone() };
+        self.call::<ServiceStarted>(node, request).await.map(drop)
+    }
+
     async fn probe(
         &self,
         node: &NodeName,

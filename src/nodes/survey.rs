@@ -273,6 +273,12 @@ impl Surveyor<'_> {
         let current = current.and_then(|digest| known.contents.get(&digest)?.as_ref()).unwrap_or(&nothing);
         let there: Vec<&Contents> =
             on_node.iter().filter_map(|digest| known.contents.get(digest)?.as_ref()).collect();
+        // What runs is told to read its conf again, where nothing else has changed; whatever is wrong is restarted.
+        let told = target.record.service.as_ref().is_some_and(|service| service.reload.is_some());
+        let reloads = told
+            && status.is_some_and(healthy)
+            && !preview.service_changed
+            && target.contents.is_other_conf(current);
         let runs_something = status.is_some_and(|status| status.kind.is_some());
         Ok(Candidate {
             node: at.node.clone(),
@@ -284,7 +290,8 @@ impl Surveyor<'_> {
             on_target: preview.same,
             healthy: status.is_some_and(healthy) && self.ready.contains(at),
             service: target.record.service.is_some() || runs_something,
-            drains: self.drains(status),
+            drains: self.drains(status) && !reloads,
+            reloads,
             rank: self.rank(at),
             change: target.contents.change(current, &there),
             point_of_no_return: false,
@@ -362,7 +369,8 @@ impl Known<'_> {
                 let bundle = store.bundle(&Reference::Digest(*digest)).ok()?;
                 let layers: Result<Vec<_>, _> =
                     bundle.manifest.layers.iter().map(|layer| store.layer(layer)).collect();
-                Some(Contents::of(&bundle, &layers.ok()?))
+                let record = store.record(&bundle).ok();
+                Some(Contents::of(&bundle, &layers.ok()?, record.as_ref()))
             })
             .is_some()
     }

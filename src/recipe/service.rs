@@ -34,6 +34,13 @@ pub struct Service {
     pub env: BTreeMap<String, String>,
     /// How it is stopped.
     pub stop: Stop,
+    /// How a process that runs is told to read its conf again; without it, it is stopped and started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<Reload>,
+    /// A command that must exit with 0 before anything is touched: the program, relative to the release, and its
+    /// arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub test: Vec<String>,
     /// Resource limits by their rlimit name in lower case: `nofile`, `memlock`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, OrTemplate<Limit>>,
@@ -131,6 +138,13 @@ pub struct Stop {
     pub timeout: OrTemplate<Span>,
 }
 
+/// How a process that runs reads its conf again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reload {
+    /// Signal without `SIG`: `HUP`.
+    pub signal: String,
+}
+
 /// A resource limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
@@ -162,6 +176,9 @@ pub enum Probe {
         path: String,
         /// The status that means ready.
         status: OrTemplate<u16>,
+        /// Text that must be in the answer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        body: Option<String>,
     },
     /// A port that must accept a connection.
     Tcp(OrTemplate<u16>),

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
 
 mod lab;
+mod nginx;
 #[path = "../support/project.rs"]
 mod project;
 mod redis;

@@ -6,7 +6,7 @@ mod process;
 mod unit;
 
 pub use exec::{ExecError, run as exec};
-pub use pidfile::{Pidfile, probe};
+pub use pidfile::{Pidfile, probe, test};
 pub use process::users_of;
 pub use unit::{UNIT_FORMAT, Unit, UnitError};
 
@@ -23,6 +23,9 @@ pub trait Supervisor {
 
     /// Stops the service by its unit's signal, then by KILL; `None` stops with TERM and a minute.
     fn stop(&self, dir: &RoleDir, unit: Option<&Unit>) -> Result<Stopped, SuperviseError>;
+
+    /// Has the process that runs read its conf again, and notes that it serves a release from now on.
+    fn reload(&self, dir: &RoleDir, release: &ReleaseName, signal: &str) -> Result<Started, SuperviseError>;
 
     /// Whether the service runs, and from which release.
     fn status(&self, dir: &RoleDir) -> Result<Process, SuperviseError>;
@@ -90,6 +93,9 @@ pub enum SuperviseError {
     /// It could not be set up or executed.
     #[error("the service could not be started: {0}")]
     Start(String),
+    /// There is no process that could read its conf again.
+    #[error("it does not run, so that it cannot read its conf again")]
+    Stopped,
     /// Even KILL did not end it.
     #[error("process {0} is still there after KILL")]
     Unkillable(u32),
@@ -103,6 +109,7 @@ impl SuperviseError {
     pub fn help(&self) -> Vec<String> {
         match self {
             Self::Runs { .. } => vec!["stop it first: `windlass node service stop ROLE`".to_owned()],
+            Self::Stopped => vec!["start it: `windlass service start`".to_owned()],
             Self::Start(_) => vec!["its output is in shared/logs/ of the role".to_owned()],
             Self::Unkillable(pid) => {
                 vec![format!(

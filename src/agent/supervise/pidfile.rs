@@ -54,7 +54,7 @@ impl Supervisor for Pidfile {
         // Its children may outlive the leader; while they do, its number is not given out again.
         if running.group_lives() {
             let (signal, timeout) = unit.map_or((Signal::TERM, Duration::from_mins(1)), |unit| {
-                (signal(&unit.signal), unit.timeout())
+                (signal_of(&unit.signal), unit.timeout())
             });
             send(&running, signal)?;
             if !wait(&running, timeout) {
@@ -74,6 +74,29 @@ impl Supervisor for Pidfile {
         }
         stopped.duration_ms = millis(begun.elapsed());
         Ok(stopped)
+    }
+
+    fn reload(&self, dir: &RoleDir, release: &ReleaseName, signal: &str) -> Result<Started, SuperviseError> {
+        let path = dir.pid();
+        // Nobody else is at the role, so that whoever holds this lock is one that is just being started.
+        let Some(lock) = FileLock::attempt(&path)? else { return Err(SuperviseError::Stopped) };
+        let running = Running::read(lock.file()).filter(Running::lives).ok_or(SuperviseError::Stopped)?;
+        let pid = i32::try_from(running.pid).ok().and_then(Pid::from_raw).ok_or(SuperviseError::Stopped)?;
+        // The one process, not its group: a master tells its workers itself.
+        rustix::process::kill_process(pid, signal_of(signal)).map_err(|errno| match errno {
+            rustix::io::Errno::SRCH => SuperviseError::Stopped,
+            errno => {
+                IoError::new("signal", &camino::Utf8PathBuf::from(format!("process {pid:?}")), errno).into()
+            }
+        })?;
+        let running = Running { release: release.clone(), ..running };
+        let bytes = serde_json::to_vec(&running).map_err(std::io::Error::from).at("write", &path)?;
+        let mut file = lock.file();
+        file.set_len(0)
+            .and_then(|()| std::io::Seek::rewind(&mut file))
+            .and_then(|()| file.write_all(&bytes))
+            .at("write", &path)?;
+        Ok(Started { pid: running.pid, already: true })
     }
 
     fn status(&self, dir: &RoleDir) -> Result<Process, SuperviseError> {
@@ -137,12 +160,35 @@ pub fn probe(
     words: &[String],
     within: Duration,
 ) -> Result<Option<i32>, SuperviseError> {
-    let mut spec = spec(dir, release, unit)?;
-    spec.command = words.to_vec();
-    if let Some(program) = spec.command.first_mut() {
+    let mut words = words.to_vec();
+    if let Some(program) = words.first_mut() {
         *program = unit.cwd.join(&*program).into_string();
     }
-    (spec.pid_file, spec.log) = (None, "/dev/null".into());
+    run(dir, release, unit, words, "/dev/null".into(), within)
+}
+
+/// Runs a release's test as its service would be run, its output going to `log`; its exit code, or `None` if it
+/// took too long.
+pub fn test(
+    dir: &RoleDir,
+    release: &ReleaseName,
+    unit: &Unit,
+    log: camino::Utf8PathBuf,
+    within: Duration,
+) -> Result<Option<i32>, SuperviseError> {
+    run(dir, release, unit, unit.test.clone(), log, within)
+}
+
+fn run(
+    dir: &RoleDir,
+    release: &ReleaseName,
+    unit: &Unit,
+    command: Vec<String>,
+    log: camino::Utf8PathBuf,
+    within: Duration,
+) -> Result<Option<i32>, SuperviseError> {
+    let mut spec = spec(dir, release, unit)?;
+    (spec.command, spec.pid_file, spec.log) = (command, None, log);
     let mut child = execute(&spec)?;
     let failed = |error: std::io::Error| SuperviseError::Start(error.to_string());
     let until = Instant::now() + within;
@@ -197,7 +243,7 @@ fn execute(spec: &Spec) -> Result<Child, SuperviseError> {
     Err(SuperviseError::Start(why))
 }
 
-fn signal(name: &str) -> Signal {
+fn signal_of(name: &str) -> Signal {
     match name.strip_prefix("SIG").unwrap_or(name) {
         "INT" => Signal::INT,
         "QUIT" => Signal::QUIT,

@@ -37,6 +37,12 @@ pub struct Unit {
     pub signal: String,
     /// How long it may take to stop.
     pub timeout_ms: u64,
+    /// Signal that has it read its conf again, without `SIG`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<String>,
+    /// What must exit with 0 before it may become current: a program, absolute, and arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub test: Vec<String>,
     /// Resource limits.
     pub limits: BTreeMap<String, Limit>,
     /// The release: where it starts.
