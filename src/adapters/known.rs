@@ -1,6 +1,7 @@
 //! Which kind is answered by which module.
 
 use super::adapter::{Adapter, AdapterError};
+use super::kafka::Kafka;
 use super::plain::Plain;
 use super::redis::Redis;
 use super::view::View;
@@ -24,10 +25,9 @@ pub fn default_port(kind: ServiceKind) -> u16 {
 /// Whether services of that kind leave their cluster before they are stopped, so that plans have the steps.
 pub fn drains(kind: ServiceKind) -> bool {
     match kind {
-        ServiceKind::Redis | ServiceKind::Zookeeper => true,
+        ServiceKind::Kafka | ServiceKind::Redis | ServiceKind::Zookeeper => true,
         ServiceKind::Elasticsearch
         | ServiceKind::Opensearch
-        | ServiceKind::Kafka
         | ServiceKind::Nginx
         | ServiceKind::Kibana
         | ServiceKind::Process => false,
@@ -39,6 +39,8 @@ pub fn drains(kind: ServiceKind) -> bool {
 pub enum Known {
     /// Nothing is known beyond its process and its recipe's [service.ready].
     Plain(Plain),
+    /// Kafka.
+    Kafka(Kafka),
     /// Redis.
     Redis(Redis),
     /// `ZooKeeper`.
@@ -48,11 +50,11 @@ pub enum Known {
 /// What is known about a kind.
 pub fn known(kind: ServiceKind) -> Known {
     match kind {
+        ServiceKind::Kafka => Known::Kafka(Kafka),
         ServiceKind::Redis => Known::Redis(Redis),
         ServiceKind::Zookeeper => Known::Zookeeper(Zookeeper),
         ServiceKind::Elasticsearch
         | ServiceKind::Opensearch
-        | ServiceKind::Kafka
         | ServiceKind::Nginx
         | ServiceKind::Kibana
         | ServiceKind::Process => Known::Plain(Plain),
@@ -70,6 +72,7 @@ macro_rules! ask {
     ($known:expr, $question:ident($($argument:expr),*)) => {
         match $known {
             Known::Plain(one) => one.$question($($argument),*).await,
+            Known::Kafka(one) => one.$question($($argument),*).await,
             Known::Redis(one) => one.$question($($argument),*).await,
             Known::Zookeeper(one) => one.$question($($argument),*).await,
         }

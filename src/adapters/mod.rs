@@ -16,6 +16,9 @@
 //! * Every "not yet" names the condition that does not hold.
 
 mod adapter;
+mod kafka;
+mod kafka_api;
+mod kafka_wire;
 mod known;
 mod plain;
 mod redis;

@@ -7,8 +7,16 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Role, Span};
 
 /// What is asked before a service may be taken out of its cluster, by name: each can be turned off.
-pub(super) const PREDICATES: &[&str] =
-    &["redis-failover", "redis-in-sync", "redis-min-replicas", "zookeeper-in-sync", "zookeeper-quorum"];
+pub(super) const PREDICATES: &[&str] = &[
+    "kafka-min-isr",
+    "kafka-quorum",
+    "kafka-under-replicated",
+    "redis-failover",
+    "redis-in-sync",
+    "redis-min-replicas",
+    "zookeeper-in-sync",
+    "zookeeper-quorum",
+];
 
 /// The policy of `[rollout]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
 
+#[path = "../support/fetch.rs"]
+mod fetch;
+mod kafka;
 mod lab;
 mod nginx;
 #[path = "../support/project.rs"]
