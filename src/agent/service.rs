@@ -32,6 +32,10 @@ impl Values<'_> {
         text.map(|text| self.text(key, text)).transpose()
     }
 
+    fn given(&self, key: &str, text: Option<&String>) -> Result<Option<String>, ServiceError> {
+        Ok(self.optional(key, text)?.filter(|text| !text.is_empty()))
+    }
+
     fn value<T: Clone>(
         &self,
         key: &str,
@@ -80,9 +84,10 @@ impl Values<'_> {
             tls: api.tls,
             ca: self.optional("api.ca", api.ca.as_ref())?,
             server_name: self.optional("api.server_name", api.server_name.as_ref())?,
-            user: self.optional("api.user", api.user.as_ref())?,
-            password: self.optional("api.password", api.password.as_ref())?,
-            api_key: self.optional("api.api_key", api.api_key.as_ref())?,
+            // One that renders to nothing is not given: whether there is a login may be up to a var.
+            user: self.given("api.user", api.user.as_ref())?,
+            password: self.given("api.password", api.password.as_ref())?,
+            api_key: self.given("api.api_key", api.api_key.as_ref())?,
         })
     }
 }
