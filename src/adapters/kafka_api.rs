@@ -20,6 +20,10 @@ const INVALID_REQUEST: i16 = 42;
 const TOPICS_AT_ONCE: usize = 500;
 const MIN_ISR: &str = "min.insync.replicas";
 
+fn outcome(rest: &mut In<'_>) -> Result<i16, Malformed> {
+    rest.short()
+}
+
 /// A broker or a controller that answers.
 pub(super) struct Client<'i, 'a> {
     wire: Wire<'i, 'a>,
@@ -120,7 +124,7 @@ impl<'i, 'a> Client<'i, 'a> {
     async fn sign_in(&mut self, user: &str, password: &str) -> Result<(), AdapterError> {
         let mut body = Out::default();
         body.text("PLAIN");
-        let code = self.ask(HANDSHAKE, &body, |rest| rest.short()).await?;
+        let code = self.ask(HANDSHAKE, &body, outcome).await?;
         if code != 0 {
             return Err(self
                 .wire
@@ -128,7 +132,7 @@ impl<'i, 'a> Client<'i, 'a> {
         }
         let mut body = Out::default();
         body.bytes(format!("\0{user}\0{password}").as_bytes());
-        let code = self.ask(AUTHENTICATE, &body, |rest| rest.short()).await?;
+        let code = self.ask(AUTHENTICATE, &body, outcome).await?;
         if code != 0 {
             return Err(self.wire.error(&format!("it refuses the user `{user}` of [service.api]")));
         }
@@ -158,7 +162,9 @@ impl<'i, 'a> Client<'i, 'a> {
             rest.int()?;
             let brokers = rest.array(|one| {
                 let id = one.int()?;
-                (one.text()?, one.int()?, one.maybe_text()?);
+                one.text()?;
+                one.int()?;
+                one.maybe_text()?;
                 Ok(id)
             })?;
             rest.maybe_text()?;
@@ -171,8 +177,8 @@ impl<'i, 'a> Client<'i, 'a> {
                     part.short()?;
                     let index = part.int()?;
                     part.int()?;
-                    let (replicas, isr) = (part.array(|id| id.int())?, part.array(|id| id.int())?);
-                    part.array(|id| id.int())?;
+                    let (replicas, isr) = (part.ints()?, part.ints()?);
+                    part.ints()?;
                     Ok(Partition { topic: topic.clone(), index, replicas, isr })
                 })
             })?;
@@ -204,10 +210,11 @@ impl<'i, 'a> Client<'i, 'a> {
                 let values = one.array(|config| {
                     config.text()?;
                     let value = config.maybe_text()?;
-                    (config.byte()?, config.byte()?, config.byte()?);
+                    config.take(3)?;
                     config.array(|synonym| {
-                        (synonym.text()?, synonym.maybe_text()?, synonym.byte()?);
-                        Ok(())
+                        synonym.text()?;
+                        synonym.maybe_text()?;
+                        synonym.byte()
                     })?;
                     Ok(value)
                 })?;

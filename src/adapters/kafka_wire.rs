@@ -95,7 +95,7 @@ impl Out {
 pub(super) struct In<'b>(pub(super) &'b [u8]);
 
 impl<'b> In<'b> {
-    fn take(&mut self, length: usize) -> Result<&'b [u8], Malformed> {
+    pub(super) fn take(&mut self, length: usize) -> Result<&'b [u8], Malformed> {
         let (head, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
         self.0 = rest;
         Ok(head)
@@ -139,6 +139,11 @@ impl<'b> In<'b> {
     ) -> Result<Vec<T>, Malformed> {
         let count = usize::try_from(self.int()?).unwrap_or(0);
         self.many(count, &mut one)
+    }
+
+    /// Ids.
+    pub(super) fn ints(&mut self) -> Result<Vec<i32>, Malformed> {
+        self.array(Self::int)
     }
 
     fn many<T>(

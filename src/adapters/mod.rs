@@ -24,6 +24,8 @@ mod plain;
 mod redis;
 mod redis_info;
 mod resp;
+#[cfg(test)]
+mod tests;
 mod view;
 mod wire;
 mod zookeeper;

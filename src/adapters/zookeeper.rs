@@ -143,9 +143,8 @@ impl Adapter for Zookeeper {
 
     async fn ready(&self, view: &View<'_>) -> Result<Held, AdapterError> {
         Ok(match mode(&view.this).await? {
-            Mode::Leader | Mode::Follower | Mode::Observer => Held::Yes,
-            // Whether it ought to have company its peers know, once they are known.
-            Mode::Standalone => Held::Yes,
+            // Whether one that is alone ought to have company is known when its peers are: once it has settled.
+            Mode::Leader | Mode::Follower | Mode::Observer | Mode::Standalone => Held::Yes,
             Mode::Idle(why) => Held::NotYet(why),
         })
     }

@@ -83,3 +83,4 @@ pub use stage::{StageRequest, Staged};
 pub use stage_error::StageError;
 pub use state::{Illegal, Phase, State};
 pub use status::{BadStatus, NodeStatus, RoleStatus, StagedStatus, UnconfirmedStatus};
+pub use trial::TestFailed;

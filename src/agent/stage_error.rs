@@ -5,9 +5,9 @@ use camino::Utf8PathBuf;
 use super::accounts::NoAccount;
 use super::bundles::BundleError;
 use super::error::io_kind;
-use super::names::ReleaseName;
 use super::objects::ObjectError;
 use super::service::ServiceError;
+use super::trial::TestFailed;
 use crate::fs::IoError;
 use crate::model::{BundlePath, ByteSize, Digest, Role};
 use crate::recipe::TemplateError;
@@ -92,19 +92,8 @@ pub enum StageError {
     #[error(transparent)]
     Service(#[from] ServiceError),
     /// Its test fails.
-    #[error("the test of {release} fails: {program} {how}{words}")]
-    Test {
-        /// Of which release.
-        release: ReleaseName,
-        /// Which program, relative to the release.
-        program: String,
-        /// How it ended.
-        how: String,
-        /// What it said, if that may leave the node.
-        words: String,
-        /// Where all of that is.
-        log: Utf8PathBuf,
-    },
+    #[error(transparent)]
+    Test(Box<TestFailed>),
     /// The service's user does not exist.
     #[error(transparent)]
     Account(#[from] NoAccount),
@@ -131,7 +120,7 @@ impl StageError {
             Self::NoSpace { .. } => "no-space",
             Self::Template { .. } | Self::NotText { .. } | Self::NoTemplate { .. } => "template",
             Self::Service(_) => "service",
-            Self::Test { .. } => "test",
+            Self::Test(_) => "test",
             Self::Account(_) => "account",
             Self::Role { .. }
             | Self::PersistName { .. }
@@ -151,7 +140,7 @@ impl StageError {
             }
             Self::NoSpace { .. } => vec!["`windlass node gc` removes old releases and objects".to_owned()],
             Self::Template { error, .. } => error.help.clone(),
-            Self::Test { log, .. } => vec![format!("all that it said is on the node: {log}")],
+            Self::Test(failed) => vec![format!("all that it said is on the node: {}", failed.log)],
             Self::Object(ObjectError::Io(error)) | Self::Io(error) => error.help(),
             Self::Role { .. }
             | Self::NotText { .. }

@@ -9,7 +9,7 @@
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::time::Duration;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::desk::Desk;
 use super::error::AgentError;
@@ -18,6 +18,22 @@ use super::stage_error::StageError;
 use super::supervise::{self, Unit};
 use crate::fs::{open_beneath, open_directory};
 use crate::model::Span;
+
+/// A release did not pass its test.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the test of {release} fails: {program} {how}{words}")]
+pub struct TestFailed {
+    /// Of which release.
+    pub release: ReleaseName,
+    /// Which program, relative to the release.
+    pub program: String,
+    /// How it ended.
+    pub how: String,
+    /// What it said, if that may leave the node, or where that is.
+    pub words: String,
+    /// Where all of that is.
+    pub log: Utf8PathBuf,
+}
 
 /// How long a test may take.
 const WITHIN: Duration = Duration::from_mins(1);
@@ -45,7 +61,8 @@ pub(super) fn test(desk: &Desk, release: &ReleaseName, unit: &Unit, secrets: boo
         Some(words) => format!(": {words}"),
         None => format!("; what it said is on the node in {log}"),
     };
-    Err(StageError::Test { release: release.clone(), program, how, words, log }.into())
+    let failed = TestFailed { release: release.clone(), program, how, words, log };
+    Err(StageError::Test(Box::new(failed)).into())
 }
 
 /// How long the log is, and its last words after `from`, in one line.

@@ -52,6 +52,7 @@ pub enum Goal {
 
 /// One role on one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an answer to a question of its own")]
 pub struct NodePlan {
     /// The node.
     pub node: NodeName,

@@ -1,6 +1,7 @@
 //! A project with one role on several local nodes of 127.0.0.1, each with ports of its own.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::TcpListener;
 
 use serde_json::Value;
@@ -50,13 +51,14 @@ impl Lab {
                 ports.iter().map(|(name, port)| format!("{name}_port = {port}")).collect();
             let vars = vars.join(", ");
             let root = self.project.path(node);
-            text.push_str(&format!(
+            let _ = write!(
+                text,
                 "\n[nodes.{node}]\ntransport = \"local\"\naddress = \"127.0.0.1\"\nroot = \"{}\"\nroles = [\"{}\"]\n\
                  vars = {{ id = {}, {vars} }}\n",
                 root.display(),
                 self.role,
                 index + 1,
-            ));
+            );
         }
         self.project.write("cluster.toml", &text);
     }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
 
 #[path = "../support/fetch.rs"]
+#[expect(dead_code, reason = "a whole tree of dependencies is fetched by a script")]
 mod fetch;
 mod kafka;
 mod lab;
