@@ -213,18 +213,19 @@ async fn hand_over(view: &View<'_>, this: &Info) -> Result<Held, AdapterError> {
     }
 }
 
-/// After a failover the other replicas still follow this one: they are sent to the new master. What is still to be
-/// done, if anything.
+/// After a failover the other replicas still follow this one, whether it has their connections at the moment or not:
+/// they are sent to the new master. What is still to be done, if anything.
 async fn follow_the_new(this: &Info, group: &Group<'_, '_>) -> Result<Option<String>, AdapterError> {
     if let Some(why) = this.lags() {
         return Ok(Some(why));
     }
-    if this.replicas().is_empty() {
-        return Ok(None);
-    }
     let (host, port) = this.follows();
+    // One that follows the new master by another name, or a third server on purpose, is left alone.
+    let known =
+        |(host, port)| group.others.iter().any(|(one, _)| (one.address.as_str(), one.port()) == (host, port));
     let astray = group.others.iter().filter(|(_, other)| {
-        other.as_ref().is_ok_and(|other| other.is_replica() && other.follows() != (host, port))
+        let replica = other.as_ref().ok().filter(|other| other.is_replica());
+        replica.is_some_and(|other| other.follows() != (host, port) && !known(other.follows()))
     });
     let mut sent = Vec::new();
     for (peer, _) in astray {
@@ -234,8 +235,8 @@ async fn follow_the_new(this: &Info, group: &Group<'_, '_>) -> Result<Option<Str
         }
         sent.push(peer.node.as_str());
     }
-    let what = if sent.is_empty() { "its replicas follow it still".to_owned() } else { sent.join(", ") };
-    Ok(Some(format!("{what}: on the way to the new master {host}:{port}")))
+    let what = (!sent.is_empty()).then(|| sent.join(", "));
+    Ok(what.map(|what| format!("{what}: on the way to the new master {host}:{port}")))
 }
 
 /// One whose conf starts it as a master beside the master follows that one.
