@@ -2,9 +2,12 @@
 
 use super::adapter::{Adapter, AdapterError};
 use super::elasticsearch::Elasticsearch;
+use super::kafka::Kafka;
 use super::kibana::Kibana;
 use super::plain::Plain;
+use super::redis::Redis;
 use super::view::View;
+use super::zookeeper::Zookeeper;
 use crate::agent::Setting;
 use crate::recipe::ServiceKind;
 use crate::rollout::Held;
@@ -24,24 +27,18 @@ pub fn default_port(kind: ServiceKind) -> u16 {
 /// Whether services of that kind leave their cluster before they are stopped, so that plans have the steps.
 pub fn drains(kind: ServiceKind) -> bool {
     match kind {
-        ServiceKind::Elasticsearch | ServiceKind::Opensearch => true,
-        ServiceKind::Kafka
-        | ServiceKind::Zookeeper
+        ServiceKind::Elasticsearch
+        | ServiceKind::Opensearch
+        | ServiceKind::Kafka
         | ServiceKind::Redis
-        | ServiceKind::Nginx
-        | ServiceKind::Kibana
-        | ServiceKind::Process => false,
+        | ServiceKind::Zookeeper => true,
+        ServiceKind::Nginx | ServiceKind::Kibana | ServiceKind::Process => false,
     }
 }
 
 /// Whether services of that kind are asked about their cluster through peers of any role.
 pub fn needs_peers(kind: ServiceKind) -> bool {
     matches!(kind, ServiceKind::Elasticsearch | ServiceKind::Opensearch)
-}
-
-/// Whether more is known about a kind than its process and its recipe's `[service.ready]`.
-pub fn is_known(kind: ServiceKind) -> bool {
-    !matches!(known(kind), Known::Plain(_))
 }
 
 /// What answers for a kind.
@@ -53,6 +50,12 @@ pub enum Known {
     Kibana(Kibana),
     /// Nothing is known beyond its process and its recipe's [service.ready].
     Plain(Plain),
+    /// Kafka.
+    Kafka(Kafka),
+    /// Redis.
+    Redis(Redis),
+    /// `ZooKeeper`.
+    Zookeeper(Zookeeper),
 }
 
 /// What is known about a kind.
@@ -60,11 +63,10 @@ pub fn known(kind: ServiceKind) -> Known {
     match kind {
         ServiceKind::Elasticsearch | ServiceKind::Opensearch => Known::Elasticsearch(Elasticsearch),
         ServiceKind::Kibana => Known::Kibana(Kibana),
-        ServiceKind::Kafka
-        | ServiceKind::Zookeeper
-        | ServiceKind::Redis
-        | ServiceKind::Nginx
-        | ServiceKind::Process => Known::Plain(Plain),
+        ServiceKind::Kafka => Known::Kafka(Kafka),
+        ServiceKind::Redis => Known::Redis(Redis),
+        ServiceKind::Zookeeper => Known::Zookeeper(Zookeeper),
+        ServiceKind::Nginx | ServiceKind::Process => Known::Plain(Plain),
     }
 }
 
@@ -75,6 +77,9 @@ macro_rules! ask {
             Known::Elasticsearch(one) => one.$question($($argument),*).await,
             Known::Kibana(one) => one.$question($($argument),*).await,
             Known::Plain(one) => one.$question($($argument),*).await,
+            Known::Kafka(one) => one.$question($($argument),*).await,
+            Known::Redis(one) => one.$question($($argument),*).await,
+            Known::Zookeeper(one) => one.$question($($argument),*).await,
         }
     };
 }

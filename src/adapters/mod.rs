@@ -5,7 +5,8 @@
 //! adapter   what every kind answers
 //! view      a service on a node, its peers, and the ways to ask them
 //! wire      HTTP and lines of text, over a node's own connection
-//! known     which kind is answered by which module
+//! resp      Redis's protocol
+//! known     which kind is answered by which module, each named after it
 //! upgrade   which versions a product may go to, and from which there is no way back
 //! ```
 //!
@@ -17,16 +18,25 @@
 
 mod adapter;
 mod elasticsearch;
+mod kafka;
+mod kafka_api;
+mod kafka_wire;
 mod kibana;
 mod known;
 mod plain;
+mod redis;
+mod redis_info;
+mod resp;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod upgrade;
 mod view;
 mod wire;
+mod zookeeper;
 
 pub use adapter::{Adapter, AdapterError};
-pub use known::{default_port, drains, is_known, known, needs_peers};
+pub use known::{default_port, drains, known, needs_peers};
 pub use upgrade::{Upgrade, UpgradeError, together, upgrade};
 pub use view::{Credentials, Instance, Reach, View};
 pub use wire::{HttpAnswer, Stream};

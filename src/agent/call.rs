@@ -173,6 +173,9 @@ pub enum Request {
     ServiceReload {
         /// Which role.
         role: Role,
+        /// The release that it serves from now on, which must be current; absent is the one that it serves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<ReleaseName>,
     },
     /// Whether the service runs; answered by [`Process`].
     ServiceStatus {
@@ -355,8 +358,8 @@ impl Request {
             | Self::Drift { role, .. }
             | Self::Heal { role, .. }
             | Self::ServiceStart { role, .. }
+            | Self::ServiceReload { role, .. }
             | Self::ServiceStop { role, .. }
-            | Self::ServiceReload { role }
             | Self::ServiceStatus { role }
             | Self::Probe { role, .. }
             | Self::Settings { role, .. }

@@ -126,12 +126,27 @@ impl Desk {
         Ok(stopped)
     }
 
-    /// Tells the service to read its conf again; `None` if what is current runs nothing.
-    pub fn reload_service(&self) -> Result<Option<Reloaded>, AgentError> {
-        // The release that runs says how it is told, not the one that is current.
-        let release = self.process()?.release.or_else(|| self.state().current.clone());
-        let unit = release.and_then(|release| self.unit(&release).transpose()).transpose()?;
-        Ok(unit.map(|unit| supervise::reload(&self.dir, &unit)).transpose()?)
+    /// Tells the service to read its conf again; `None` if what is current runs nothing. With a release, which must
+    /// be current, it serves that one from now on.
+    pub fn reload_service(&mut self, to: Option<&ReleaseName>) -> Result<Option<Reloaded>, AgentError> {
+        let Some(to) = to else {
+            // The release that runs says how it is told, not the one that is current.
+            let release = self.process()?.release.or_else(|| self.state().current.clone());
+            let unit = release.and_then(|release| self.unit(&release).transpose()).transpose()?;
+            return Ok(unit.map(|unit| supervise::reload(&self.dir, &unit)).transpose()?);
+        };
+        let Some(unit) = self.unit(to)? else { return Ok(None) };
+        if self.state().current.as_ref() != Some(to) {
+            return Err(AgentError::Request(format!("{to} is not current: its conf would not be read")));
+        }
+        self.record(Record::ServiceStart { release: to.clone() })?;
+        match supervise::reload_to(&self.dir, to, &unit) {
+            Ok(reloaded) => Ok(Some(reloaded)),
+            Err(error) => {
+                self.record(Record::ServiceFailed { why: error.to_string() })?;
+                Err(error.into())
+            }
+        }
     }
 
     /// Starts the service of a release; `None` if it runs nothing.

@@ -148,8 +148,9 @@ fn change_role(desk: &mut Desk, request: Request) -> Result<Answer, AgentError> 
             let started = desk.start_service(&release)?.ok_or(AgentError::NoService { role })?;
             Ok(Answer::Started(ServiceStarted { release, started }))
         }
-        Request::ServiceReload { role } => {
-            Ok(Answer::Reloaded(desk.reload_service()?.ok_or(AgentError::NoService { role })?))
+        Request::ServiceReload { role, release } => {
+            let reloaded = desk.reload_service(release.as_ref())?;
+            Ok(Answer::Reloaded(reloaded.ok_or(AgentError::NoService { role })?))
         }
         Request::ServiceStop { why, start_within, .. } => {
             let why = if why.is_empty() { "asked to".to_owned() } else { why };

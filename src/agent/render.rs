@@ -111,6 +111,7 @@ impl Renderer {
             "vars": vars,
             "role": record.role,
             "release": release,
+            "current": shared.parent().map(|role| role.join("current")),
             "shared": shared,
             "node": context.node,
             "cluster": context.cluster,
@@ -174,14 +175,14 @@ mod tests {
 
     #[test]
     fn every_name_of_the_design_is_there() {
-        let text = "{{ versions.kafka }} {{ vars.heap }} {{ vars.port }} {{ role }} {{ release }} {{ shared }} \
+        let text = "{{ versions.kafka }} {{ vars.heap }} {{ vars.port }} {{ role }} {{ release }} {{ current }} {{ shared }} \
             {{ node.name }} {{ node.address }} {{ node.zone }} {{ cluster.name }} {{ cluster.forming }} \
             {% for n in nodes_with('zookeeper') %}{{ n.address }};{% endfor %} {{ nodes_with('none') | length }}";
         assert_eq!(
             renderer().render(text).unwrap(),
             Text {
                 exact:
-                    "2.1.1 2g 9092 kafka /w/r/1-a /w/shared 1 10.0.0.1 None prod True 10.0.0.1;10.0.0.2; 0"
+                    "2.1.1 2g 9092 kafka /w/r/1-a /w/current /w/shared 1 10.0.0.1 None prod True 10.0.0.1;10.0.0.2; 0"
                         .to_owned(),
                 secret: false,
                 masked: None,

@@ -32,6 +32,10 @@ impl Values<'_> {
         text.map(|text| self.text(key, text)).transpose()
     }
 
+    fn given(&self, key: &str, text: Option<&String>) -> Result<Option<String>, ServiceError> {
+        Ok(self.optional(key, text)?.filter(|text| !text.is_empty()))
+    }
+
     fn value<T: Clone>(
         &self,
         key: &str,
@@ -60,10 +64,11 @@ impl Values<'_> {
 
     fn ready(&self, ready: &Ready) -> Result<Ready, ServiceError> {
         let probe = match &ready.probe {
-            Probe::Http { port, path, status } => Probe::Http {
+            Probe::Http { port, path, status, body } => Probe::Http {
                 port: self.number("ready.http.port", port)?,
                 path: self.text("ready.http.path", path)?,
                 status: self.number("ready.http.status", status)?,
+                body: self.optional("ready.http.body", body.as_ref())?,
             },
             Probe::Tcp(port) => Probe::Tcp(self.number("ready.tcp", port)?),
             Probe::Command(words) => Probe::Command(
@@ -79,9 +84,10 @@ impl Values<'_> {
             tls: api.tls,
             ca: self.optional("api.ca", api.ca.as_ref())?,
             server_name: self.optional("api.server_name", api.server_name.as_ref())?,
-            user: self.optional("api.user", api.user.as_ref())?,
-            password: self.optional("api.password", api.password.as_ref())?,
-            api_key: self.optional("api.api_key", api.api_key.as_ref())?,
+            // One that renders to nothing is not given: whether there is a login may be up to a var.
+            user: self.given("api.user", api.user.as_ref())?,
+            password: self.given("api.password", api.password.as_ref())?,
+            api_key: self.given("api.api_key", api.api_key.as_ref())?,
         })
     }
 }
@@ -115,6 +121,10 @@ pub(super) fn unit(
         Ok((name.clone(), values.value(&format!("limits.{name}"), limit, parse)?))
     });
     let timeout = values.span("stop.timeout", &service.stop.timeout)?;
+    let mut test = words("test", &service.test)?;
+    if let Some(program) = test.first_mut() {
+        *program = release.join(&*program).into_string();
+    }
     Ok(Unit {
         format: UNIT_FORMAT,
         kind: service.kind,
@@ -126,6 +136,7 @@ pub(super) fn unit(
         env: env.collect::<Result<_, _>>()?,
         signal: values.text("stop.signal", &service.stop.signal)?,
         timeout_ms: millis(timeout.0),
+        test,
         limits: limits.collect::<Result<_, _>>()?,
         cwd: release.to_owned(),
         log: log.to_owned(),

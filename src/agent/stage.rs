@@ -24,6 +24,7 @@ use super::release::{RELEASE_FORMAT, ReleaseRecord};
 use super::render::Context;
 use super::stage_error::StageError;
 use super::supervise::{self, Unit};
+use super::trial;
 use crate::bundle::{Node, Record};
 use crate::fs::{
     IoError, IoResultExt as _, calls, rename_directory, replace_with_mode, space, sync_file_system,
@@ -85,8 +86,17 @@ struct Stager<'a> {
     draft: Draft<'a>,
 }
 
-/// Makes a release ready, or finds it ready.
+/// Makes a release ready, or finds it ready, and has it pass its test.
 pub(super) fn stage(desk: &mut Desk, request: &StageRequest) -> Result<Staged, AgentError> {
+    let staged = place(desk, request)?;
+    if let Some(unit) = desk.unit(&staged.release)? {
+        // Also one that was there: what it needs besides itself may be gone meanwhile.
+        trial::test(&staged.release, &unit, !request.secrets.is_empty())?;
+    }
+    Ok(staged)
+}
+
+fn place(desk: &mut Desk, request: &StageRequest) -> Result<Staged, AgentError> {
     recover::clear(desk)?;
     let staged = make(desk, request);
     if staged.is_err() {

@@ -7,6 +7,7 @@ use super::bundles::BundleError;
 use super::error::io_kind;
 use super::objects::ObjectError;
 use super::service::ServiceError;
+use super::trial::TestFailed;
 use crate::fs::IoError;
 use crate::model::{BundlePath, ByteSize, Digest, Role};
 use crate::recipe::TemplateError;
@@ -90,6 +91,9 @@ pub enum StageError {
     /// The service cannot be rendered.
     #[error(transparent)]
     Service(#[from] ServiceError),
+    /// Its test fails.
+    #[error(transparent)]
+    Test(Box<TestFailed>),
     /// The service's user does not exist.
     #[error(transparent)]
     Account(#[from] NoAccount),
@@ -116,6 +120,7 @@ impl StageError {
             Self::NoSpace { .. } => "no-space",
             Self::Template { .. } | Self::NotText { .. } | Self::NoTemplate { .. } => "template",
             Self::Service(_) => "service",
+            Self::Test(_) => "test",
             Self::Account(_) => "account",
             Self::Role { .. }
             | Self::PersistName { .. }
@@ -135,6 +140,7 @@ impl StageError {
             }
             Self::NoSpace { .. } => vec!["`windlass node gc` removes old releases and objects".to_owned()],
             Self::Template { error, .. } => error.help.clone(),
+            Self::Test(failed) => vec![format!("all that it said is on the node: {}", failed.log)],
             Self::Object(ObjectError::Io(error)) | Self::Io(error) => error.help(),
             Self::Role { .. }
             | Self::NotText { .. }

@@ -6,8 +6,7 @@ use super::cluster::{ClusterArgs, claim, runtime};
 use super::context::{Context, print};
 use super::error::{Failure, exit};
 use super::operate::{
-    Prepared, Session, Wish, before_anything, has_terminal, prepare, remark_on_kinds, rollouts, signals,
-    wanted,
+    Prepared, Session, Wish, before_anything, has_terminal, prepare, rollouts, signals, wanted,
 };
 use crate::fs::IoError;
 use crate::model::{Span, Timestamp};
@@ -59,7 +58,6 @@ async fn conduct(
     if plan.is_empty() {
         return nothing_to_do(context, prepared);
     }
-    remark_on_kinds(context, prepared);
     warn_of_guard(context, plan);
     let journal = rollouts(context)?.begin(plan)?;
     let claim = claim(Some(journal.id().to_owned()));

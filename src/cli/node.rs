@@ -431,7 +431,9 @@ fn request(root: &Utf8Path, op: &Op) -> Result<Request, Failure> {
             why: "asked to, by hand".to_owned(),
             start_within: None,
         },
-        Op::Service(ServiceOp::Reload { role }) => Request::ServiceReload { role: role.clone() },
+        Op::Service(ServiceOp::Reload { role }) => {
+            Request::ServiceReload { role: role.clone(), release: None }
+        }
         Op::Service(ServiceOp::Status { role }) => Request::ServiceStatus { role: role.clone() },
         Op::Journal { role } => Request::Journal { role: role.clone() },
         Op::Preflight { role } => {

@@ -13,7 +13,6 @@ use crate::agent::Preview;
 use crate::inventory::Node;
 use crate::model::{Cancelled, NodeName, Reference, Role, Timestamp, Version};
 use crate::nodes::{Fleet, Problem, Seen, Services, Survey, Surveyor, Target, inputs, product_of, statuses};
-use crate::recipe::ServiceKind;
 use crate::rollout::{At, Goal, Interrupt, Interrupted, Kind, Past, Plan, Rollouts, Scope, interrupt, plan};
 use crate::store::Store;
 
@@ -149,20 +148,6 @@ pub(super) fn wanted(args: &ClusterArgs, loaded: &Loaded, wish: &Wish) -> Result
         Wish::Saved(plan) => of_plan(plan),
     };
     Ok(wanted)
-}
-
-/// Says which services nothing drains yet.
-pub(super) fn remark_on_kinds(context: &Context, prepared: &Prepared) {
-    for (role, target) in &prepared.targets {
-        let kind = target.record.service.as_ref().map(|service| service.kind);
-        if let Some(kind) = kind.filter(|kind| *kind != ServiceKind::Process && !adapters::is_known(*kind)) {
-            context.remark(&format!(
-                "{role}: nothing knows how to drain a service of kind `{}` yet; its gate is its recipe's \
-                 [service.ready] and its process",
-                kind.name()
-            ));
-        }
-    }
 }
 
 /// The nodes and roles of a plan.

@@ -4,7 +4,7 @@ use super::args::Plan;
 use super::cluster::runtime;
 use super::context::Context;
 use super::error::{Failure, exit};
-use super::operate::{Session, Wish, before_anything, prepare, remark_on_kinds, signals, wanted};
+use super::operate::{Session, Wish, before_anything, prepare, signals, wanted};
 use crate::report::{check_text, plan_json, plan_text};
 
 /// Shows the plan, and saves it where that is asked for.
@@ -22,7 +22,6 @@ pub(super) fn run(context: &Context, args: &Plan) -> Result<u8, Failure> {
     }));
     runtime.shutdown_background();
     let (prepared, problems) = prepared?;
-    remark_on_kinds(context, &prepared);
     if let Some(path) = &args.save {
         prepared.plan.save(path)?;
         context.remark(&format!("saved; `windlass promote {path}` runs it"));

@@ -149,8 +149,10 @@ async fn one(member: &Member, role: &Role, step: Step, earlier: Option<Value>) -
             let _: ServiceStarted = remote.call(request).await.map_err(failed)?;
         }
         Step::Reload => {
-            let _: Reloaded =
-                remote.call(Request::ServiceReload { role: role.clone() }).await.map_err(failed)?;
+            let _: Reloaded = remote
+                .call(Request::ServiceReload { role: role.clone(), release: None })
+                .await
+                .map_err(failed)?;
         }
         Step::Look => {}
     }

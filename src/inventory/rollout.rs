@@ -20,6 +20,15 @@ pub const PREDICATES: &[&str] = &[
     "last-master",
     "shared-shards",
     "last-of-role",
+    // Kafka, Redis, ZooKeeper.
+    "kafka-min-isr",
+    "kafka-quorum",
+    "kafka-under-replicated",
+    "redis-failover",
+    "redis-in-sync",
+    "redis-min-replicas",
+    "zookeeper-in-sync",
+    "zookeeper-quorum",
 ];
 
 /// The policy of `[rollout]`.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::bundle::{Node, RECORD_PATH, Tree};
-use crate::model::Digest;
+use crate::bundle::{Node, PersistDir, RECORD_PATH, Record, Tree};
+use crate::model::{BundlePath, Digest};
 use crate::rollout::Change;
 use crate::store::{LayerReader, StoredBundle};
 
@@ -15,6 +15,16 @@ pub(super) struct Contents {
     tables: BTreeMap<Digest, u64>,
     /// Bytes of manifest and config.
     head: u64,
+    /// What its artifacts made, and where it keeps what it writes.
+    base: Option<Base>,
+}
+
+/// What of a bundle a process that runs never reads again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Base {
+    layers: Vec<Digest>,
+    persist: Vec<PersistDir>,
+    scratch: Vec<BundlePath>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +34,8 @@ enum Content {
 }
 
 impl Contents {
-    /// Those of a bundle with these layers.
-    pub(super) fn of(bundle: &StoredBundle, layers: &[LayerReader]) -> Self {
+    /// Those of a bundle with these layers and this record.
+    pub(super) fn of(bundle: &StoredBundle, layers: &[LayerReader], record: Option<&Record>) -> Self {
         // Trees of bundles in the store were checked when they were built.
         let Ok(tree) = Tree::new(layers.iter().map(|layer| layer.toc.entries.as_slice())) else {
             return Self::default();
@@ -48,7 +58,37 @@ impl Contents {
             files: paths.collect(),
             tables: tables.collect(),
             head: bundle.tagged.size + bundle.manifest.config_size,
+            base: record.map(|record| {
+                let made = |layer: usize| record.artifacts.iter().any(|artifact| artifact.layer == layer);
+                let layers = bundle.manifest.layers.iter().enumerate();
+                Base {
+                    layers: layers.filter(|(at, _)| made(*at)).map(|(_, layer)| layer.digest).collect(),
+                    persist: record.persist.clone(),
+                    scratch: record.scratch.clone(),
+                }
+            }),
         }
+    }
+
+    /// Whether it differs from `from` by conf alone: the artifacts are the same, and no program has changed.
+    pub(super) fn is_other_conf(&self, from: &Self) -> bool {
+        if self.base.is_none() || self.base != from.base {
+            return false;
+        }
+        let paths: std::collections::BTreeSet<&String> =
+            self.shown().chain(from.shown()).map(|(path, _)| path).collect();
+        let program = |content: Option<&Content>| {
+            content.is_some_and(|one| match one {
+                Content::File { mode, .. } => mode & 0o111 != 0,
+                Content::Link(_) => true,
+            })
+        };
+        let harmless = |path: &&String| {
+            let (new, old) = (self.files.get(*path), from.files.get(*path));
+            let same = matches!((new, old), (Some(new), Some(old)) if new.is(old));
+            same || !(program(new) || program(old))
+        };
+        paths.iter().all(harmless)
     }
 
     /// Those that are not windlass's own.

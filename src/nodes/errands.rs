@@ -118,6 +118,7 @@ impl Surveyor<'_> {
             point_of_no_return: false,
             inputs: None,
             together: false,
+            reloads: false,
             joint: false,
             from,
         })

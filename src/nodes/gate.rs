@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use http_body_util::Empty;
+use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -24,6 +24,9 @@ use crate::rollout::{At, Held, NodeError};
 
 /// How long one address may take to answer.
 const ANSWER: Duration = Duration::from_secs(4);
+
+/// The most that is read of an answer.
+const MOST: usize = 1 << 20;
 
 /// Whether the service of `release` is ready, asked once.
 pub async fn probe(
@@ -52,8 +55,8 @@ pub async fn probe(
 /// Whether the recipe's own gate holds.
 async fn asked(member: &Member, role: &Role, ready: &Ready) -> Result<Held, NodeError> {
     match &ready.probe {
-        Probe::Http { port, path, status } => match (number(port), number(status)) {
-            (Some(port), Some(status)) => Ok(http(member, port, path, status).await),
+        Probe::Http { port, path, status, body } => match (number(port), number(status)) {
+            (Some(port), Some(status)) => Ok(http(member, port, path, status, body.as_deref()).await),
             _ => Ok(Held::Never("[service.ready] http has no number for its port or status".to_owned())),
         },
         Probe::Tcp(port) => match number(port) {
@@ -115,12 +118,23 @@ async fn tcp(member: &Member, port: u16) -> Held {
     Held::NotYet(format!("nothing listens on port {port}"))
 }
 
-async fn http(member: &Member, port: u16, path: &str, wanted: u16) -> Held {
+async fn http(member: &Member, port: u16, path: &str, wanted: u16, text: Option<&str>) -> Held {
     let mut why = format!("nothing listens on port {port}");
     for host in hosts(member) {
-        match timeout(ANSWER, get(member, host, port, path)).await {
-            Ok(Ok(Some(status))) if status == wanted => return Held::Yes,
-            Ok(Ok(Some(status))) => {
+        match timeout(ANSWER, get(member, host, port, path, text.is_some())).await {
+            Ok(Ok(Some((status, body)))) if status == wanted => {
+                let has = |text: &str| contains(&body, text.as_bytes());
+                if text.is_none_or(has) {
+                    return Held::Yes;
+                }
+                // The text may be a secret, and what was answered instead anything.
+                why = format!(
+                    "http://{host}:{port}{path} answers {status} without the text that [service.ready] wants: \
+                     what ran before still answers, or something else does"
+                );
+                break;
+            }
+            Ok(Ok(Some((status, _)))) => {
                 why = format!("http://{host}:{port}{path} answers {status}, not {wanted}");
                 // Somebody answered: another address would be another service.
                 break;
@@ -135,8 +149,18 @@ async fn http(member: &Member, port: u16, path: &str, wanted: u16) -> Held {
     Held::NotYet(why)
 }
 
-/// The status of the answer; `None` if nobody listens.
-async fn get(member: &Member, host: &str, port: u16, path: &str) -> Result<Option<u16>, String> {
+fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    wanted.is_empty() || bytes.windows(wanted.len()).any(|window| window == wanted)
+}
+
+/// The status of the answer and, if wanted, its first bytes; `None` if nobody listens.
+async fn get(
+    member: &Member,
+    host: &str,
+    port: u16,
+    path: &str,
+    wanted: bool,
+) -> Result<Option<(u16, Vec<u8>)>, String> {
     let Ok(tunnel) = member.remote.connection().forward(host, port).await else { return Ok(None) };
     let text = |error: hyper::Error| error.to_string();
     let (mut sender, connection) = http1::handshake(TokioIo::new(tunnel)).await.map_err(text)?;
@@ -147,13 +171,26 @@ async fn get(member: &Member, host: &str, port: u16, path: &str) -> Result<Optio
         .body(Empty::<Bytes>::new())
         .map_err(|error| error.to_string())?;
     let mut connection = std::pin::pin!(connection);
-    let mut answer = std::pin::pin!(sender.send_request(request));
-    let response = tokio::select! {
+    let mut answer = std::pin::pin!(async {
+        let response = sender.send_request(request).await.map_err(text)?;
+        let status = response.status().as_u16();
+        let mut body = response.into_body();
+        let mut bytes = Vec::new();
+        while wanted
+            && bytes.len() < MOST
+            && let Some(frame) = body.frame().await
+        {
+            // A body that breaks off is as good as what came of it: a gate asks again.
+            let Ok(data) = frame.map(hyper::body::Frame::into_data) else { break };
+            bytes.extend_from_slice(&data.unwrap_or_default());
+        }
+        Ok((status, bytes))
+    });
+    tokio::select! {
         biased;
-        response = &mut answer => response,
-        _ = &mut connection => answer.await,
-    };
-    Ok(Some(response.map_err(text)?.status().as_u16()))
+        answer = &mut answer => answer.map(Some),
+        _ = &mut connection => answer.await.map(Some),
+    }
 }
 
 async fn command(member: &Member, role: &Role, words: &[String]) -> Result<Held, NodeError> {

@@ -8,7 +8,7 @@ use super::error::node_error;
 use super::fleet::Fleet;
 use super::gate;
 use super::services::Services;
-use crate::agent::supervise::Stopped;
+use crate::agent::supervise::{Reloaded, Stopped};
 use crate::agent::{
     Activated, Claim, Confirmed, Errand, Journalled, NodeStatus, Noted, ReleaseName, Request, RolledBack,
     ServiceStarted, Setting,
@@ -141,6 +141,11 @@ impl<S: Stager> Nodes for Live<'_, S> {
             Err(error) if error.line.kind == "no-service" => Ok(()),
             started => started.map(drop),
         }
+    }
+
+    async fn reload(&self, node: &NodeName, role: &Role, release: &ReleaseName) -> Result<(), NodeError> {
+        let request = Request::ServiceReload { role: role.clone(), release: Some(release.clone()) };
+        self.call::<Reloaded>(node, request).await.map(drop)
     }
 
     async fn probe(

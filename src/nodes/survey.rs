@@ -18,7 +18,7 @@ use super::target::Target;
 use crate::adapters::{self, Upgrade};
 use crate::agent::supervise::ProcessState;
 use crate::agent::{NodeStatus, Preview, PreviewRequest, ReleaseName, Request, RoleStatus};
-use crate::inventory::Cluster;
+use crate::inventory::{Cluster, SupervisorKind};
 use crate::model::{Digest, NodeName, Reference, Role};
 use crate::remote::{Secrets, context, has_run};
 use crate::rollout::{At, Candidate, Fault, Goal, Held, Leftover, NodeError};
@@ -299,6 +299,17 @@ impl Surveyor<'_> {
         let current = current.and_then(|digest| known.contents.get(&digest)?.as_ref()).unwrap_or(&nothing);
         let there: Vec<&Contents> =
             on_node.iter().filter_map(|digest| known.contents.get(digest)?.as_ref()).collect();
+        // What runs is told to read its conf again, where nothing else has changed; whatever is wrong is restarted.
+        // Another supervisor than the embedded one names the release in what it was configured with.
+        let told = target.record.service.as_ref().is_some_and(|service| service.reload.is_some())
+            && self
+                .cluster
+                .find(at.node.as_str())
+                .is_some_and(|node| node.supervisor == SupervisorKind::Pidfile);
+        let reloads = told
+            && status.is_some_and(healthy)
+            && !preview.service_changed
+            && target.contents.is_other_conf(current);
         let runs_something = status.is_some_and(|status| status.kind.is_some());
         let (point_of_no_return, together) = going(at, status, target)?;
         Ok(Candidate {
@@ -312,7 +323,8 @@ impl Surveyor<'_> {
             up: self.ready.contains(at),
             healthy: status.is_some_and(healthy) && self.ready.contains(at),
             service: target.record.service.is_some() || runs_something,
-            drains: self.drains(status),
+            drains: self.drains(status) && !reloads,
+            reloads,
             rank: self.rank(at),
             change: target.contents.change(current, &there),
             inputs: inputs(self.cluster, &at.node, forming),
@@ -410,7 +422,8 @@ impl Known<'_> {
                 let bundle = store.bundle(&Reference::Digest(*digest)).ok()?;
                 let layers: Result<Vec<_>, _> =
                     bundle.manifest.layers.iter().map(|layer| store.layer(layer)).collect();
-                Some(Contents::of(&bundle, &layers.ok()?))
+                let record = store.record(&bundle).ok();
+                Some(Contents::of(&bundle, &layers.ok()?, record.as_ref()))
             })
             .is_some()
     }

@@ -54,7 +54,7 @@ impl Target {
                 templates.insert(path.clone(), text);
             }
         }
-        let contents = Contents::of(&bundle, &layers);
+        let contents = Contents::of(&bundle, &layers, Some(&record));
         Ok(Self { bundle, record, templates, wants, contents })
     }
 

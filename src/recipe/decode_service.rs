@@ -11,8 +11,20 @@ use super::template::is_template;
 use super::tree::{Node, Table, Value};
 use crate::model::Span;
 
-const SERVICE_KEYS: &[&str] =
-    &["kind", "user", "group", "capabilities", "start", "env", "stop", "limits", "ready", "reload", "api"];
+const SERVICE_KEYS: &[&str] = &[
+    "kind",
+    "user",
+    "group",
+    "capabilities",
+    "start",
+    "env",
+    "stop",
+    "reload",
+    "test",
+    "limits",
+    "ready",
+    "api",
+];
 const SIGNALS: &[&str] = &["TERM", "INT", "QUIT", "HUP", "KILL", "USR1", "USR2", "WINCH"];
 const LIMITS: &[&str] = &[
     "as",
@@ -87,6 +99,7 @@ impl Decoder<'_> {
             capabilities: self.capabilities(&fields),
             env: self.env(&fields),
             stop: self.stop(&fields),
+            test: self.test(&fields),
             limits: self.limits(&fields),
             ready: fields.table("ready").and_then(|table| self.ready(table)),
             api: fields.table("api").and_then(|table| self.api(table)),
@@ -211,6 +224,15 @@ impl Decoder<'_> {
         }
     }
 
+    fn test(&self, fields: &Fields<'_>) -> Vec<String> {
+        if let Some(node) = fields.node("test")
+            && matches!(&node.value, Value::Array(items) if items.is_empty())
+        {
+            self.problems.add(node.place.problem("`test` names no program"));
+        }
+        self.words(fields, "test")
+    }
+
     fn limits(&self, fields: &Fields<'_>) -> BTreeMap<String, OrTemplate<Limit>> {
         let Some(table) = fields.table("limits") else { return BTreeMap::new() };
         let fields = Fields::new(table, "[service] limits", LIMITS, self.problems);
@@ -283,13 +305,18 @@ impl Decoder<'_> {
     }
 
     fn http(&self, table: &Table) -> Option<Probe> {
-        let fields = Fields::new(table, "http", &["port", "path", "status"], self.problems);
+        let fields = Fields::new(table, "http", &["port", "path", "status", "body"], self.problems);
         let port = fields.require("port", "9200").and_then(|node| self.number("port", node, u16::MAX));
         let path = fields.node("path").map_or_else(|| Some("/".to_owned()), |node| self.http_path(node));
         let status = fields
             .node("status")
             .map_or(Some(OrTemplate::Value(200)), |node| self.number("status", node, 599));
-        Some(Probe::Http { port: port?, path: path?, status: status? })
+        Some(Probe::Http {
+            port: port?,
+            path: path?,
+            status: status?,
+            body: self.optional_text(&fields, "body"),
+        })
     }
 
     fn api(&self, table: &Table) -> Option<Api> {

@@ -20,7 +20,7 @@ pub(super) enum Moment<'a> {
 
 /// Names of the template language on a node.
 const ON_NODE: &[&str] =
-    &["versions", "vars", "role", "release", "shared", "node", "cluster", "nodes_with", "secret"];
+    &["versions", "vars", "role", "release", "current", "shared", "node", "cluster", "nodes_with", "secret"];
 const OF_NODE: &[&str] = &["name", "address", "zone", "vars"];
 const OF_CLUSTER: &[&str] = &["name", "forming"];
 

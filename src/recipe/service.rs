@@ -34,6 +34,13 @@ pub struct Service {
     pub env: BTreeMap<String, String>,
     /// How it is stopped.
     pub stop: Stop,
+    /// How a process that runs is told to read its conf again; without it, it is stopped and started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<Reload>,
+    /// A command that must exit with 0 before anything is touched: the program, relative to the release, and its
+    /// arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub test: Vec<String>,
     /// Resource limits by their rlimit name in lower case: `nofile`, `memlock`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, OrTemplate<Limit>>,
@@ -43,9 +50,6 @@ pub struct Service {
     /// Where its adapter asks it; adapters know their service's usual place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api: Option<Api>,
-    /// How it is told to read its conf again; `None` where it cannot.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reload: Option<Reload>,
 }
 
 /// Where and how an adapter asks a service. It names secrets and never holds one.
@@ -180,6 +184,9 @@ pub enum Probe {
         path: String,
         /// The status that means ready.
         status: OrTemplate<u16>,
+        /// Text that must be in the answer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        body: Option<String>,
     },
     /// A port that must accept a connection.
     Tcp(OrTemplate<u16>),

@@ -180,7 +180,7 @@ fn class(step: StepKind) -> &'static str {
     match step {
         StepKind::Lock | StepKind::Preflight => "prepare",
         StepKind::Stage => "send",
-        StepKind::Drain | StepKind::Activate | StepKind::Stop | StepKind::Start => "down",
+        StepKind::Drain | StepKind::Activate | StepKind::Stop | StepKind::Start | StepKind::Reload => "down",
         StepKind::Ready => "gate",
         StepKind::Undrain | StepKind::Settle | StepKind::Confirm => "after",
     }

@@ -80,7 +80,9 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
                 &self.plan.policy,
                 plan.service && plan.from_release.is_some(),
                 plan.drains,
+                false,
             ),
+            reloads: false,
             ..plan.clone()
         }
     }

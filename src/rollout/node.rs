@@ -176,6 +176,12 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
                 }
                 Ok(None)
             }
+            StepKind::Reload => {
+                if let Some(to) = &to {
+                    nodes.reload(&node, &role, to).await?;
+                }
+                Ok(None)
+            }
             StepKind::Ready | StepKind::Settle => {
                 let Some(to) = &to else { return Ok(None) };
                 let begun = Instant::now();

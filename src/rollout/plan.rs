@@ -54,6 +54,7 @@ pub enum Goal {
 
 /// One role on one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an answer to a question of its own")]
 pub struct NodePlan {
     /// The node.
     pub node: NodeName,
@@ -77,6 +78,9 @@ pub struct NodePlan {
     /// The service is asked to leave its cluster first, and to join it again after.
     #[serde(default)]
     pub drains: bool,
+    /// The service is not stopped: it is told to read its conf again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reloads: bool,
     /// Bytes that have to be sent, at most.
     pub bytes_to_send: u64,
     /// Files that come.

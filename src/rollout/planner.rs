@@ -46,6 +46,8 @@ pub struct Candidate {
     pub service: bool,
     /// Its peers take over its work before it is stopped.
     pub drains: bool,
+    /// Only its conf changes, and what runs can be told to read it again.
+    pub reloads: bool,
     /// Its place among the nodes of its role: those with a lower one go first, all of them. 0 where any order
     /// will do.
     pub rank: u32,
@@ -260,8 +262,10 @@ impl Open {
 }
 
 fn node_plan(scope: &Scope<'_>, one: Candidate) -> NodePlan {
+    let reloads = one.reloads && one.service && scope.kind == Kind::Promote;
     NodePlan {
-        steps: steps(scope.kind, &Policy::from(scope.rollout), one.service, one.drains),
+        steps: steps(scope.kind, &Policy::from(scope.rollout), one.service, one.drains, reloads),
+        reloads,
         from: one.from.as_ref().map(|release| release.version().clone()),
         node: one.node,
         role: one.role,
@@ -282,7 +286,7 @@ fn node_plan(scope: &Scope<'_>, one: Candidate) -> NodePlan {
 }
 
 /// The steps of a node.
-pub(super) fn steps(kind: Kind, policy: &Policy, service: bool, drains: bool) -> Vec<Step> {
+pub(super) fn steps(kind: Kind, policy: &Policy, service: bool, drains: bool, reloads: bool) -> Vec<Step> {
     let gate = policy.gate_timeout;
     let settle = Span(policy.min_healthy.0.saturating_add(gate.0));
     let all = [
@@ -291,8 +295,9 @@ pub(super) fn steps(kind: Kind, policy: &Policy, service: bool, drains: bool) ->
         (StepKind::Stage, kind == Kind::Promote),
         (StepKind::Drain, drains && service),
         (StepKind::Activate, kind != Kind::Restart),
-        (StepKind::Stop, service && kind != Kind::Rollback),
-        (StepKind::Start, service && kind != Kind::Rollback),
+        (StepKind::Stop, service && !reloads && kind != Kind::Rollback),
+        (StepKind::Start, service && !reloads && kind != Kind::Rollback),
+        (StepKind::Reload, reloads),
         (StepKind::Ready, service),
         (StepKind::Undrain, drains && service),
         (StepKind::Settle, service),
@@ -307,6 +312,7 @@ pub(super) fn steps(kind: Kind, policy: &Policy, service: bool, drains: bool) ->
         | StepKind::Stop
         | StepKind::Activate
         | StepKind::Start
+        | StepKind::Reload
         | StepKind::Confirm => policy.progress_deadline,
     };
     all.into_iter().filter(|(_, wanted)| *wanted).map(|(step, _)| Step::new(step, within(step))).collect()

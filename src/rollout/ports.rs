@@ -226,6 +226,14 @@ pub trait Nodes {
         release: &ReleaseName,
     ) -> impl Future<Output = Result<(), NodeError>>;
 
+    /// Has the service that runs read its conf again, from the release that is current now.
+    fn reload(
+        &self,
+        node: &NodeName,
+        role: &Role,
+        release: &ReleaseName,
+    ) -> impl Future<Output = Result<(), NodeError>>;
+
     /// Asks once whether the service of `release` is ready; without a probe, whether its process lives.
     fn probe(
         &self,

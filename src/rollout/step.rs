@@ -27,6 +27,8 @@ pub enum StepKind {
     Stop,
     /// Starts the service from the release.
     Start,
+    /// Has the service that runs read its conf again, instead of stopping and starting it.
+    Reload,
     /// Waits until the service is ready.
     Ready,
     /// Lets the service's peers hand work back.
@@ -47,6 +49,7 @@ impl StepKind {
             Self::Stop => Some(Self::Start),
             Self::Activate => Some(Self::Activate),
             Self::Start => Some(Self::Stop),
+            Self::Reload => Some(Self::Reload),
             // The lock goes with the connection; a staged release stays for gc to take; after the
             // confirmation a node goes back by a rollback of its own, with gates.
             Self::Lock
@@ -69,6 +72,7 @@ impl StepKind {
             Self::Stop => "no process of the service is left",
             Self::Activate => "`current` points at the release, journalled",
             Self::Start => "the process lives",
+            Self::Reload => "the process lives and was told",
             Self::Ready => "the gate holds",
             Self::Undrain => "the service takes part again",
             Self::Settle => "the gate has held without a break",
@@ -86,6 +90,7 @@ impl StepKind {
             Self::Stop => "stop",
             Self::Activate => "activate",
             Self::Start => "start",
+            Self::Reload => "reload",
             Self::Ready => "ready",
             Self::Undrain => "undrain",
             Self::Settle => "settle",
@@ -95,7 +100,7 @@ impl StepKind {
 
     /// Whether the service is, or may be, touched by it.
     pub fn touches(self) -> bool {
-        matches!(self, Self::Drain | Self::Stop | Self::Activate | Self::Start)
+        matches!(self, Self::Drain | Self::Stop | Self::Activate | Self::Start | Self::Reload)
     }
 }
 

@@ -83,12 +83,13 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
 
     async fn back_to(&self, from: &ReleaseName, why: &Failed, text: &str, failures: &mut Vec<Failed>) {
         let (node, role) = self.names();
-        let (moves, service, activated, stopped, left) = {
+        let (moves, service, reloads, activated, stopped, left) = {
             let track = self.track.borrow();
             let begun = |step| track.has_begun(step);
             (
                 track.moves() && begun(StepKind::Activate),
                 track.plan.service,
+                track.plan.reloads,
                 begun(StepKind::Activate),
                 begun(StepKind::Stop) || self.kind == super::plan::Kind::Rollback,
                 track.to.clone(),
@@ -99,7 +100,7 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
         if moves {
             // A release is bad if it was given its chance and its service did not take it.
             let bad = why.error.fault == Fault::Service;
-            let restart = service;
+            let restart = service && !reloads;
             let (why, force) = (text.to_owned(), false);
             let back = Back { from: None, to: from.clone(), why, bad, restart, force };
             let outcome = within(limit.0, self.run.nodes.go_back(&node, &role, &back)).await;
@@ -120,6 +121,9 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
                 let _ = self.run.nodes.mark_bad(&node, &role, left, text).await;
             }
             self.undone(StepKind::Activate, outcome, failures);
+            if reloads && failures.is_empty() {
+                self.reload_back(from, failures).await;
+            }
         } else if activated && left.is_some() {
             self.undone(StepKind::Activate, Ok(()), failures);
         }
@@ -142,6 +146,20 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
                 self.undo_failed(StepKind::Confirm, error, failures);
             }
         }
+    }
+
+    /// What runs reads the conf of what it is back on; one that does not live any more is started.
+    async fn reload_back(&self, from: &ReleaseName, failures: &mut Vec<Failed>) {
+        let (node, role) = self.names();
+        let limit = self.run.plan.policy.progress_deadline;
+        let outcome = within(limit.0, self.run.nodes.reload(&node, &role, from)).await;
+        let outcome = match outcome {
+            Err(error) if error.fault == Fault::Service => {
+                within(limit.0, self.run.nodes.start(&node, &role, from)).await
+            }
+            outcome => outcome,
+        };
+        self.undone(StepKind::Reload, outcome, failures);
     }
 
     /// Waits until what it is back on is ready.

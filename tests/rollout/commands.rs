@@ -165,18 +165,6 @@ fn history_tells_of_rollouts_and_of_nodes() {
 }
 
 #[test]
-fn what_is_not_written_yet_is_told() {
-    let lab = Lab::new(1, "");
-    let recipe = lab.dir.join("recipes/web.toml");
-    let text = std::fs::read_to_string(&recipe).unwrap();
-    std::fs::write(&recipe, text.replace("kind = \"process\"", "kind = \"kafka\"")).unwrap();
-    lab.build("1", Mode::Good);
-    let told = lab.run(&["plan"]);
-    let told = String::from_utf8_lossy(&told.stderr).into_owned();
-    assert!(told.contains("drain a service of kind `kafka`"), "{told}");
-}
-
-#[test]
 fn a_report_is_one_page_of_what_happened() {
     let lab = Lab::new(2, "");
     lab.build("1", Mode::Good);

@@ -273,6 +273,10 @@ impl Nodes for World {
         .await
     }
 
+    async fn reload(&self, node: &NodeName, role: &Role, to: &ReleaseName) -> Result<(), NodeError> {
+        self.start(node, role, to).await
+    }
+
     async fn probe(
         &self,
         node: &NodeName,

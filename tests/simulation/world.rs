@@ -234,6 +234,7 @@ impl World {
                 point_of_no_return: false,
                 inputs: None,
                 together: false,
+                reloads: false,
                 joint: false,
             })
         };

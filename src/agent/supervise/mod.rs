@@ -26,7 +26,7 @@ mod unit;
 
 pub use exec::{ExecError, run as exec, with_log as exec_with_log};
 pub use keeper::run as keep;
-pub use pidfile::probe;
+pub use pidfile::{probe, test};
 pub use process::users_of;
 pub use supervisord::section_text;
 pub use systemd::{environment_text, unit_text};
@@ -129,6 +129,20 @@ pub fn status(dir: &RoleDir) -> Result<Process, SuperviseError> {
 /// Tells the service to read its conf again.
 pub fn reload(dir: &RoleDir, unit: &Unit) -> Result<Reloaded, SuperviseError> {
     reload::reload(dir, unit)
+}
+
+/// Tells the service to read its conf again, and notes that it serves another release from now on. Only under
+/// the embedded supervisor: others name the release in what they were configured with.
+pub fn reload_to(dir: &RoleDir, release: &ReleaseName, unit: &Unit) -> Result<Reloaded, SuperviseError> {
+    let now = under(dir)?;
+    if now != SupervisorKind::Pidfile {
+        let what =
+            format!("under {now:?} a service is started from another release, not told to read its conf");
+        return Err(SuperviseError::Reload { what, help: vec!["stop it and start it".to_owned()] });
+    }
+    let reloaded = reload::reload(dir, unit)?;
+    pidfile::serves(dir, release, unit)?;
+    Ok(Reloaded { release: release.clone(), ..reloaded })
 }
 
 /// A service that was told to read its conf again.

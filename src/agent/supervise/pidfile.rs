@@ -183,6 +183,24 @@ pub(super) fn running_now(dir: &RoleDir) -> Result<Option<Running>, IoError> {
     }
 }
 
+/// Notes that what runs serves another release from now on, and has it kept up from there: its keeper knows only
+/// the release that it was started for, so that another one takes its place.
+pub(super) fn serves(dir: &RoleDir, release: &ReleaseName, unit: &Unit) -> Result<(), SuperviseError> {
+    let path = dir.pid();
+    let mut spec = spec(release, unit, rustix::process::geteuid().as_raw())?;
+    let held = lock(&path)?;
+    let Some(mut running) = Running::read(held.file(), &path)?.filter(Running::lives) else {
+        let what = "it does not run".to_owned();
+        return Err(SuperviseError::Reload { what, help: vec!["start it".to_owned()] });
+    };
+    running.release = release.clone();
+    running.keep = Keep { generation: keeper::generation(), pid: 0, start: 0, ..running.keep };
+    running.write(&held, &path)?;
+    drop(held);
+    (spec.pid_file, spec.generation) = (Some(path), running.keep.generation);
+    keeper::spawn(&spec)
+}
+
 /// Empties the pid file, unless it is about another start by now.
 fn forget(dir: &RoleDir, generation: u64) -> Result<(), SuperviseError> {
     let path = dir.pid();
@@ -212,12 +230,32 @@ pub fn probe(
     words: &[String],
     within: Duration,
 ) -> Result<Option<i32>, SuperviseError> {
-    let mut spec = spec(release, unit, rustix::process::geteuid().as_raw())?;
-    spec.command = words.to_vec();
-    if let Some(program) = spec.command.first_mut() {
+    let mut words = words.to_vec();
+    if let Some(program) = words.first_mut() {
         *program = unit.cwd.join(&*program).into_string();
     }
-    spec.log = "/dev/null".into();
+    run(release, unit, words, "/dev/null".into(), within)
+}
+
+/// Runs a release's test as its service would be run; its exit code, or `None` if it took too long.
+pub fn test(
+    release: &ReleaseName,
+    unit: &Unit,
+    log: camino::Utf8PathBuf,
+    within: Duration,
+) -> Result<Option<i32>, SuperviseError> {
+    run(release, unit, unit.test.clone(), log, within)
+}
+
+fn run(
+    release: &ReleaseName,
+    unit: &Unit,
+    words: Vec<String>,
+    log: camino::Utf8PathBuf,
+    within: Duration,
+) -> Result<Option<i32>, SuperviseError> {
+    let mut spec = spec(release, unit, rustix::process::geteuid().as_raw())?;
+    (spec.command, spec.log) = (words, log);
     let mut child = execute(&spec)?;
     let failed = |error: std::io::Error| SuperviseError::Start(error.to_string());
     let until = Instant::now() + within;

@@ -41,6 +41,9 @@ pub struct Unit {
     pub signal: String,
     /// How long it may take to stop.
     pub timeout_ms: u64,
+    /// What must exit with 0 before it may become current: a program, absolute, and arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub test: Vec<String>,
     /// Resource limits.
     pub limits: BTreeMap<String, Limit>,
     /// The release: where it starts.

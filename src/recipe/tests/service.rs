@@ -80,19 +80,19 @@ fn unknown_keys() {
         "[service]",
         r#"kind = "process""#,
         r#"start = ["x"]"#,
-        r#"restart = ["y"]"#,
+        r#"relaod = ["y"]"#,
         r#"stop = { signal = "TERM", after = "1s" }"#,
         "[service.ready]",
         "htpp = { port = 1 }",
     ]), @r#"
-    error: unknown key `restart` in [service]
+    error: unknown key `relaod` in [service]
      --> recipes/x.toml:6:1
       |
-    6 | restart = ["y"]
-      | ^^^^^^^
+    6 | relaod = ["y"]
+      | ^^^^^^
       |
-      = help: did you mean `start`?
-      = help: valid keys: kind, user, group, capabilities, start, env, stop, limits, ready, reload, api
+      = help: did you mean `reload` or `ready`?
+      = help: valid keys: kind, user, group, capabilities, start, env, stop, reload, test, limits, ready, api
 
     error: unknown key `after` in [service] stop
      --> recipes/x.toml:7:27
@@ -403,7 +403,7 @@ fn names_in_templates() {
       |                                   ^^^^^^
       |
       = help: did you mean `release`?
-      = help: valid names: versions, vars, role, release, shared, node, cluster, nodes_with, secret
+      = help: valid names: versions, vars, role, release, current, shared, node, cluster, nodes_with, secret
 
     error: there is no `node.adress`
      --> recipes/x.toml:5:53

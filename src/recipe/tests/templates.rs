@@ -61,7 +61,7 @@ fn wrong_names() {
       |       ^^^^^^^^
       |
       = help: did you mean `node` or `nodes_with`?
-      = help: valid names: versions, vars, role, release, shared, node, cluster, nodes_with, secret
+      = help: valid names: versions, vars, role, release, current, shared, node, cluster, nodes_with, secret
 
     error: there is no `node.nmae`
      --> conf/x.yml:3:7
@@ -137,7 +137,7 @@ fn wrong_words() {
     1 | {{ debug() }}
       |    ^^^^^
       |
-      = help: valid names: versions, vars, role, release, shared, node, cluster, nodes_with, secret
+      = help: valid names: versions, vars, role, release, current, shared, node, cluster, nodes_with, secret
     ");
     assert_snapshot!(errors("{{ nodes_with }}"), @r#"
     error: `nodes_with` is a function

@@ -113,6 +113,7 @@ impl Fake {
                 healthy: is.current.is_some() && is.running == is.current,
                 service: true,
                 drains: false,
+                reloads: false,
                 rank: 0,
                 change: Change::default(),
                 point_of_no_return: false,
@@ -328,6 +329,14 @@ impl Nodes for Fake {
         let ran = self.with(node, role, |node| Ok(node.running.take().is_some()))?;
         sleep(Duration::from_millis(300)).await;
         Ok(supervise::Stopped { ran, killed: false, duration_ms: 250 })
+    }
+
+    async fn reload(&self, node: &NodeName, role: &Role, release: &ReleaseName) -> Result<(), NodeError> {
+        self.with(node, role, |one| {
+            assert_eq!(one.current.as_ref(), Some(release), "{node}");
+            one.running = Some(release.clone());
+            Ok(())
+        })
     }
 
     async fn activate(&self, node: &NodeName, role: &Role, swap: &Swap) -> Result<Activated, NodeError> {

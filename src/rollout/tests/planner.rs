@@ -22,6 +22,7 @@ fn candidate(node: &str, role: &str) -> Candidate {
         healthy: true,
         service: true,
         drains: false,
+        reloads: false,
         rank: 0,
         change: Change::default(),
         point_of_no_return: false,
@@ -92,7 +93,10 @@ fn a_rollback_leaves_stopping_and_starting_to_the_node() {
     use StepKind::{Activate, Confirm, Lock, Preflight, Ready, Settle, Stage, Start, Stop};
     let steps = |kind| -> Vec<StepKind> {
         let policy = (&Rollout::default()).into();
-        crate::rollout::planner::steps(kind, &policy, true, false).iter().map(|step| step.step).collect()
+        crate::rollout::planner::steps(kind, &policy, true, false, false)
+            .iter()
+            .map(|step| step.step)
+            .collect()
     };
     let promote = [Lock, Preflight, Stage, Activate, Stop, Start, Ready, Settle, Confirm];
     assert_eq!(steps(Kind::Promote), promote);

@@ -1,0 +1,275 @@
+//! Redis: a primary and two replicas of Debian's programs, started by the stock recipe's script, and a client whose
+//! writes are confirmed by WAIT.
+
+use std::fs;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::lab::{Lab, nodes_of};
+use crate::project::{file, have};
+
+const PASSWORD: &str = "correct-horse";
+
+const RECIPE: &str = r#"schema = 1
+version = "{{ versions.redis }}-{{ build }}"
+
+[[unpack]]
+artifact = "redis-{{ versions.redis }}.tar.gz"
+into = "redis"
+
+[[conf]]
+from = "redis"
+into = "redis/conf"
+render = ["redis.conf", "peers"]
+
+[[persist]]
+name = "data"
+
+[service]
+kind = "redis"
+start = ["redis/conf/start"]
+stop = { signal = "TERM", timeout = "20s" }
+
+[service.api]
+port = "{{ vars.redis_port }}"
+user = "default"
+password = "pw"
+
+[service.ready]
+tcp = "{{ vars.redis_port }}"
+within = "30s"
+"#;
+
+const CONF: &str = r#"bind 127.0.0.1
+port {{ vars.redis_port }}
+requirepass {{ secret("pw") | tojson }}
+masterauth {{ secret("pw") | tojson }}
+dir "{{ shared }}/data"
+appendonly yes
+save ""
+repl-diskless-sync yes
+repl-diskless-sync-delay 0
+"#;
+
+const PEERS: &str = r#"{%- for n in nodes_with("redis") %}
+{%- if n.name == node.name %}{% if loop.first %}first
+{% endif %}{% else %}{{ n.address }} {{ n.vars.redis_port }}
+{% endif %}
+{%- endfor %}
+"#;
+
+/// Always the same, whoever is master: what somebody's conf may do.
+const NAIVE: &str = r#"#!/bin/sh
+here=$(dirname "$0")
+if [ "$(head -n 1 "$here/peers")" = first ]; then exec "$here/../bin/redis-server" "$here/redis.conf"; fi
+exec "$here/../bin/redis-server" "$here/redis.conf" --replicaof $(head -n 1 "$here/peers")
+"#;
+
+fn lab(count: usize, start: &str) -> Option<Lab> {
+    if !have("redis-server") || !have("redis-cli") {
+        return None;
+    }
+    let program = |name: &str| {
+        let path = std::env::var("PATH").unwrap();
+        let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.is_file());
+        fs::read(found.unwrap()).unwrap()
+    };
+    let server = program("redis-server");
+    let lab = Lab::new("redis", count, &["redis"]);
+    let project = &lab.project;
+    for version in ["7.0", "7.1"] {
+        let members = [
+            file(&format!("redis-{version}/bin/redis-server"), 0o755, server.clone()),
+            file(&format!("redis-{version}/bin/redis-cli"), 0o755, program("redis-cli")),
+            file(&format!("redis-{version}/VERSION"), 0o644, version),
+        ];
+        project.artifact(&format!("redis-{version}.tar.gz"), &members);
+    }
+    project.write("windlass.toml", "schema = 1\nname = \"lab\"\n[versions]\nredis = \"7.0\"\n");
+    project.write("recipes/redis.toml", RECIPE);
+    project.write("conf/redis/redis.conf", CONF);
+    project.write("conf/redis/peers", PEERS);
+    project.write("conf/redis/start", start);
+    project.mode("conf/redis/start", 0o755);
+    lab.cluster("", SECRETS);
+    Some(lab)
+}
+
+const SECRETS: &str = "[secrets]\npw = { file = \"pw\" }\n";
+
+fn stock() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/redis/start");
+    fs::read_to_string(path).unwrap()
+}
+
+/// A connection to a server.
+struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    fn connect(port: u16) -> io::Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let mut client = Self { stream: BufReader::new(stream) };
+        client.ask(&["AUTH", PASSWORD])?;
+        Ok(client)
+    }
+
+    /// The answer's first line, or a string's content; errors of the server are errors.
+    fn ask(&mut self, words: &[&str]) -> io::Result<String> {
+        let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+        for word in words {
+            bytes.extend(format!("${}\r\n{word}\r\n", word.len()).into_bytes());
+        }
+        self.stream.get_mut().write_all(&bytes)?;
+        let mut line = String::new();
+        if self.stream.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let line = line.trim_end();
+        match line.split_at(1) {
+            ("-", text) => Err(io::Error::other(text.to_owned())),
+            ("$", "-1") => Ok(String::new()),
+            ("$", length) => {
+                let mut bytes = vec![0; length.parse::<usize>().unwrap() + 2];
+                self.stream.read_exact(&mut bytes)?;
+                Ok(String::from_utf8_lossy(&bytes[..bytes.len() - 2]).into_owned())
+            }
+            (_, text) => Ok(text.to_owned()),
+        }
+    }
+}
+
+fn field(port: u16, name: &str) -> String {
+    let info = Client::connect(port).and_then(|mut client| client.ask(&["INFO"])).unwrap_or_default();
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().to_owned()
+}
+
+fn master(lab: &Lab) -> String {
+    let found: Vec<&String> =
+        lab.ports.keys().filter(|node| field(lab.port(node, "redis"), "role") == "master").collect();
+    assert_eq!(found.len(), 1, "{found:?} are masters");
+    found[0].clone()
+}
+
+/// Writes until it is told to stop; the keys that a replica confirmed, and the longest pause between two.
+fn write(ports: &[u16], stop: &AtomicBool) -> (Vec<String>, Duration) {
+    let (mut confirmed, mut gap, mut last) = (Vec::new(), Duration::ZERO, Instant::now());
+    let mut client: Option<Client> = None;
+    let mut number = 0;
+    while !stop.load(Ordering::Relaxed) {
+        if client.is_none() {
+            let found = ports.iter().copied().find(|port| field(*port, "role") == "master");
+            client = found.and_then(|port| Client::connect(port).ok());
+        }
+        number += 1;
+        let key = format!("k{number}");
+        let outcome = client.as_mut().map(|client| {
+            client.ask(&["SET", &key, "x"])?;
+            client.ask(&["WAIT", "1", "500"])
+        });
+        match outcome {
+            Some(Ok(count)) if count != "0" => {
+                gap = gap.max(last.elapsed());
+                last = Instant::now();
+                confirmed.push(key);
+            }
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => {
+                client = None;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+    (confirmed, gap)
+}
+
+#[test]
+fn the_primary_hands_over_and_nothing_confirmed_is_lost() {
+    let Some(lab) = lab(3, &stock()) else { return };
+    lab.project.write("pw", PASSWORD);
+    lab.project.build();
+    lab.rollout(0, &["promote"]);
+    let primary = master(&lab);
+    assert_eq!(primary, "n1");
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (stop, ports) = (Arc::clone(&stop), lab.ports_of("redis"));
+        std::thread::spawn(move || write(&ports, &stop))
+    };
+    lab.project.run(&["set", "redis", "7.1"]).ok();
+    lab.project.build();
+    let events = lab.rollout(0, &["promote"]);
+    stop.store(true, Ordering::Relaxed);
+    let (confirmed, gap) = writer.join().unwrap();
+    assert_eq!(events.last().unwrap()["outcome"], "succeeded");
+    let stopped = nodes_of(&events, "stop");
+    assert_eq!((stopped.len(), stopped.last()), (3, Some(&primary)), "{stopped:?}");
+    assert!(!format!("{events:?}").contains(PASSWORD));
+
+    // Another one leads now, and everybody follows that one.
+    let new = master(&lab);
+    assert_ne!(new, primary);
+    let port = lab.port(&new, "redis");
+    assert_eq!(field(port, "connected_slaves"), "2");
+    for node in lab.ports.keys().filter(|node| **node != new) {
+        assert_eq!(field(lab.port(node, "redis"), "master_port"), port.to_string());
+    }
+    println!("{} confirmed writes, longest pause {} ms", confirmed.len(), gap.as_millis());
+    assert!(confirmed.len() > 50, "{}", confirmed.len());
+    let mut client = Client::connect(port).unwrap();
+    let lost: Vec<&String> =
+        confirmed.iter().filter(|key| client.ask(&["EXISTS", key]).unwrap() != "1").collect();
+    assert!(lost.is_empty(), "lost: {lost:?}");
+}
+
+#[test]
+fn a_primary_that_comes_back_as_one_follows_the_new_one() {
+    let Some(lab) = lab(2, NAIVE) else { return };
+    lab.project.write("pw", PASSWORD);
+    lab.project.build();
+    lab.rollout(0, &["promote"]);
+    let mut client = Client::connect(lab.port("n1", "redis")).unwrap();
+    client.ask(&["SET", "kept", "yes"]).unwrap();
+
+    // Nobody could take over: nothing is touched.
+    lab.project.run(&["service", "stop", "--nodes", "n2"]).ok();
+    lab.cluster("gate_timeout = \"3s\"\n", SECRETS);
+    lab.project.run(&["set", "redis", "7.1"]).ok();
+    lab.project.build();
+    let run = lab.project.run(&["promote", "--nodes", "n1"]).exits(1);
+    assert!(run.stderr.contains("may not be stopped now"), "{}", run.stderr);
+    assert!(!run.stderr.contains(PASSWORD) && !run.stdout.contains(PASSWORD));
+    assert_eq!(field(lab.port("n1", "redis"), "role"), "master");
+
+    lab.project.run(&["service", "start", "--nodes", "n2"]).ok();
+    lab.cluster("", SECRETS);
+    lab.rollout(0, &["promote"]);
+    assert_eq!(master(&lab), "n2");
+    assert_eq!(field(lab.port("n1", "redis"), "master_link_status"), "up");
+    let mut client = Client::connect(lab.port("n1", "redis")).unwrap();
+    assert_eq!(client.ask(&["GET", "kept"]).unwrap(), "yes");
+}
+
+#[test]
+fn without_a_password_it_says_what_is_missing() {
+    let Some(lab) = lab(1, &stock()) else { return };
+    lab.project.write("pw", PASSWORD);
+    lab.project.edit("recipes/redis.toml", "user = \"default\"\npassword = \"pw\"\n", "");
+    lab.cluster("gate_timeout = \"2s\"\n", SECRETS);
+    lab.project.build();
+    let run = lab.project.run(&["promote"]).exits(3);
+    assert!(
+        run.stderr.contains("Redis on port") && run.stderr.contains("it wants a password"),
+        "{}",
+        run.stderr
+    );
+    assert!(!run.stderr.contains(PASSWORD), "a secret is shown");
+}

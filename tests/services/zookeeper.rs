@@ -1,0 +1,153 @@
+//! `ZooKeeper`: three servers of Debian's jar, a client that writes through all of it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::lab::{Lab, nodes_of};
+use crate::project::{file, have, skip};
+use crate::zookeeper_client::{Writer, children};
+
+const RECIPE: &str = r#"schema = 1
+version = "{{ versions.zookeeper }}-{{ build }}"
+
+[[unpack]]
+artifact = "zookeeper-{{ versions.zookeeper }}.tar.gz"
+into = "zookeeper"
+
+[[conf]]
+from = "zookeeper"
+into = "zookeeper/conf"
+render = ["zoo.cfg", "myid"]
+
+[[persist]]
+name = "data"
+
+[service]
+kind = "zookeeper"
+start = ["zookeeper/bin/serve", "{{ shared }}/data", "zookeeper/conf"]
+stop = { signal = "TERM", timeout = "20s" }
+
+[service.api]
+port = "{{ vars.client_port }}"
+
+[service.ready]
+tcp = "{{ vars.client_port }}"
+within = "60s"
+"#;
+
+const SERVE: &str = "#!/bin/sh
+cp \"$2/myid\" \"$1/myid\"
+exec java -Xmx64m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp zookeeper/lib/zookeeper.jar \
+org.apache.zookeeper.server.quorum.QuorumPeerMain \"$2/zoo.cfg\"
+";
+
+const CONF: &str = "tickTime=500
+initLimit=20
+syncLimit=10
+maxSessionTimeout=20000
+dataDir={{ shared }}/data
+clientPort={{ vars.client_port }}
+clientPortAddress={{ node.address }}
+admin.enableServer=false
+4lw.commands.whitelist=srvr,mntr
+{% for n in nodes_with('zookeeper') -%}
+server.{{ n.vars.id }}={{ n.address }}:{{ n.vars.peer_port }}:{{ n.vars.election_port }}
+{% endfor -%}
+";
+
+fn lab() -> Option<Lab> {
+    let jar = Path::new("/usr/share/java/zookeeper.jar");
+    if !jar.is_file() || !have("java") {
+        skip("ZooKeeper is not installed");
+        return None;
+    }
+    let lab = Lab::new("zookeeper", 3, &["client", "peer", "election"]);
+    let project = &lab.project;
+    for version in ["3.8.0", "3.8.1"] {
+        let members = [
+            file(&format!("zookeeper-{version}/bin/serve"), 0o755, SERVE),
+            file(&format!("zookeeper-{version}/lib/zookeeper.jar"), 0o644, fs::read(jar).unwrap()),
+            file(&format!("zookeeper-{version}/VERSION"), 0o644, version),
+        ];
+        project.artifact(&format!("zookeeper-{version}.tar.gz"), &members);
+    }
+    project.write("windlass.toml", "schema = 1\nname = \"lab\"\n[versions]\nzookeeper = \"3.8.0\"\n");
+    project.write("recipes/zookeeper.toml", RECIPE);
+    project.write("conf/zookeeper/zoo.cfg", CONF);
+    project.write("conf/zookeeper/myid", "{{ vars.id }}\n");
+    Some(lab)
+}
+
+/// What a server says that it is.
+fn mode(port: u16) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.write_all(b"srvr").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    answer.lines().find_map(|line| line.strip_prefix("Mode: ")).map(str::to_owned)
+}
+
+fn leader(lab: &Lab) -> String {
+    let leads = |node: &&String| mode(lab.port(node, "client")).as_deref() == Some("leader");
+    lab.ports.keys().find(leads).unwrap_or_else(|| panic!("nobody leads")).clone()
+}
+
+#[test]
+fn the_leader_goes_last_and_no_session_or_write_is_lost() {
+    let Some(lab) = lab() else { return };
+    lab.project.build();
+    let first = lab.rollout(0, &["promote"]);
+    assert_eq!(first.last().unwrap()["outcome"], "succeeded");
+    let leader = leader(&lab);
+
+    let ports = lab.ports_of("client");
+    let writer = Writer::start(ports.clone());
+    lab.project.run(&["set", "zookeeper", "3.8.1"]).ok();
+    lab.project.build();
+    let events = lab.rollout(0, &["promote"]);
+    std::thread::sleep(Duration::from_millis(500));
+    let seen = writer.stop();
+    assert_eq!(events.last().unwrap()["outcome"], "succeeded");
+    let stopped = nodes_of(&events, "stop");
+    assert_eq!((stopped.len(), stopped.last()), (3, Some(&leader)), "{stopped:?}");
+    println!(
+        "{} writes, {} reconnects, longest pause {} ms",
+        seen.written.len(),
+        seen.reconnects,
+        seen.gap.as_millis()
+    );
+    assert_eq!(seen.expired, 0, "{seen:?}");
+    // Its server goes once, and it may meet others on their way out.
+    assert!((1..=4).contains(&seen.reconnects), "{}", seen.reconnects);
+    for port in ports {
+        let there: BTreeSet<String> = children(port).into_iter().collect();
+        let lost: Vec<_> = seen.written.iter().filter(|name| !there.contains(*name)).collect();
+        assert!(lost.is_empty(), "lost on {port}: {lost:?}");
+    }
+}
+
+#[test]
+fn nobody_leaves_while_a_member_is_away() {
+    let Some(lab) = lab() else { return };
+    lab.project.build();
+    lab.rollout(0, &["promote"]);
+    let leader = leader(&lab);
+    let mut followers = lab.ports.keys().filter(|node| **node != leader);
+    let (away, other) = (followers.next().unwrap(), followers.next().unwrap());
+    lab.project.run(&["service", "stop", "--nodes", away]).ok();
+
+    // Stopping the other follower would end the quorum: nothing is touched.
+    lab.cluster("gate_timeout = \"3s\"\n", "");
+    lab.project.run(&["set", "zookeeper", "3.8.1"]).ok();
+    lab.project.build();
+    let run = lab.project.run(&["promote", "--nodes", other]).exits(1);
+    assert!(run.stderr.contains("may not be stopped now"), "{}", run.stderr);
+    assert!(run.stderr.contains("a quorum needs 2"), "{}", run.stderr);
+    assert_eq!(mode(lab.port(other, "client")).as_deref(), Some("follower"));
+    assert_eq!(mode(lab.port(&leader, "client")).as_deref(), Some("leader"));
+}
