@@ -143,7 +143,7 @@ fn killed_at_any_moment() {
 }
 
 /// Calls that a build makes to give something a name, to make it last, or to make room.
-const CALLS: [&str; 5] = ["linkat", "rename", "fsync", "mkdir", "write"];
+const CALLS: [&str; 5] = ["linkat", "renameat", "fsync", "mkdir", "write"];
 
 #[test]
 fn killed_at_each_call_that_names_or_keeps_something() {
@@ -174,7 +174,7 @@ fn each_call_that_names_or_keeps_something_fails() {
     }
     let bench = Bench::new(3);
     for (call, error) in
-        [("linkat", "ENOSPC"), ("linkat", "EIO"), ("rename", "EIO"), ("fsync", "EIO"), ("fsync", "ENOSPC")]
+        [("linkat", "ENOSPC"), ("linkat", "EIO"), ("renameat", "EIO"), ("fsync", "EIO"), ("fsync", "ENOSPC")]
     {
         let mut failures = 0;
         for when in 1..200 {
@@ -265,7 +265,7 @@ fn gc_killed_at_each_removal() {
     let newest = bench.project.build().digests();
     fs::remove_dir_all(bench.project.path("saved")).unwrap();
     copy_tree(&bench.project.path("out"), &bench.project.path("saved"));
-    for call in ["unlink", "rename", "fsync"] {
+    for call in ["unlink", "renameat", "fsync"] {
         for when in 1..200 {
             bench.reset();
             let mut command = Command::new("strace");
