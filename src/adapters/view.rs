@@ -9,14 +9,13 @@ use super::wire::Stream;
 use crate::model::{NodeName, Role};
 use crate::recipe::{Api, OrTemplate, ServiceKind};
 
+/// A stream that is being opened; an error says why not in one line.
+pub type Opening<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn Stream>, String>> + 'a>>;
+
 /// The way to a port of a node. Nothing of a service has to be exposed.
 pub trait Reach: fmt::Debug {
     /// Opens a stream to `host:port` as the node sees it; an error says why not in one line.
-    fn open<'a>(
-        &'a self,
-        host: &'a str,
-        port: u16,
-    ) -> Pin<Box<dyn Future<Output = Result<Box<dyn Stream>, String>> + 'a>>;
+    fn open<'a>(&'a self, host: &'a str, port: u16) -> Opening<'a>;
 }
 
 /// What a service wants to be told before it answers. It cannot be printed.

@@ -40,7 +40,7 @@ pub(super) fn run(context: &Context, args: &ClusterArgs, wish: &Wish, manner: Ma
             Ok((session, prepared))
         });
         let (session, prepared) = ready.await?;
-        conduct(context, &session, &prepared, manner, interrupted.clone()).await
+        Box::pin(conduct(context, &session, &prepared, manner, interrupted.clone())).await
     });
     // Connections to nodes that hang must not hold up the end.
     runtime.shutdown_background();
@@ -81,10 +81,10 @@ async fn conduct(
             observer: &view,
         };
         let live = Live { fleet: &session.fleet, claim, stager, services: &services };
-        ran(&journal, plan, (&live, &recorder, &person), interrupted, operator, manner.now).await
+        Box::pin(ran(&journal, plan, (&live, &recorder, &person), interrupted, operator, manner.now)).await
     } else {
         let live = Live { fleet: &session.fleet, claim, stager: NoStager, services: &services };
-        ran(&journal, plan, (&live, &recorder, &person), interrupted, operator, manner.now).await
+        Box::pin(ran(&journal, plan, (&live, &recorder, &person), interrupted, operator, manner.now)).await
     };
     view.end();
     tell(context, &journal, prepared, &finished)?;

@@ -102,7 +102,7 @@ impl Decoder<'_> {
             test: self.test(&fields),
             limits: self.limits(&fields),
             ready: fields.table("ready").and_then(|table| self.ready(table)),
-            api: fields.table("api").and_then(|table| self.api(table)),
+            api: fields.table("api").map(|table| self.api(table)),
             reload: fields.table("reload").and_then(|table| self.reload(table)),
             kind: kind?,
             start: start?,
@@ -319,7 +319,7 @@ impl Decoder<'_> {
         })
     }
 
-    fn api(&self, table: &Table) -> Option<Api> {
+    fn api(&self, table: &Table) -> Api {
         const KEYS: &[&str] = &["port", "tls", "ca", "server_name", "user", "password", "api_key"];
         let fields = Fields::new(table, "[service.api]", KEYS, self.problems);
         let api = Api {
@@ -352,7 +352,7 @@ impl Decoder<'_> {
             let problem = fields.place().problem("[service.api] has `ca` without `tls = true`");
             self.problems.add(problem.help("add `tls = true`"));
         }
-        Some(api)
+        api
     }
 
     fn http_path(&self, node: &Node) -> Option<String> {

@@ -272,8 +272,10 @@ const CHANGE: Duration = Duration::from_mins(3);
 fn patience(request: &Request) -> Option<Duration> {
     match request {
         Request::Status { .. } => Some(LOOK),
-        Request::Settings { .. } | Request::Plan { .. } | Request::End { .. } => Some(CHANGE),
-        Request::Have { .. }
+        Request::Settings { .. }
+        | Request::Plan { .. }
+        | Request::End { .. }
+        | Request::Have { .. }
         | Request::Preview(_)
         | Request::Confirm { .. }
         | Request::MarkBad { .. }

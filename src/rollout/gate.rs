@@ -23,7 +23,7 @@ use crate::recipe::{OrTemplate, Ready};
 const PROBE: Duration = Duration::from_secs(10);
 /// For how long a node may give no answer at all before it counts as lost: nobody knows what it did, and what it
 /// runs is not to blame.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 /// The pause after the first probe; each further one is longer by half, up to [`PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const PAUSE: Duration = Duration::from_millis(500);

@@ -216,10 +216,10 @@ impl Lab {
         } else {
             let secured = if version == "7.17.0" { "" } else { "xpack.security.enabled: false\n" };
             // As people's conf has it who only ever formed the cluster once.
-            let initial = if !version.starts_with("9.") {
-                "{% if cluster.forming %}cluster.initial_master_nodes: [n1, n2, n3]\n{% endif %}"
-            } else {
+            let initial = if version.starts_with("9.") {
                 ""
+            } else {
+                "{% if cluster.forming %}cluster.initial_master_nodes: [n1, n2, n3]\n{% endif %}"
             };
             format!(
                 "transport.port: {{{{ vars.transport_port }}}}\n\

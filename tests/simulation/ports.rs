@@ -117,14 +117,13 @@ impl Nodes for World {
             let staged = self.call(&plan.node, |place, _| {
                 let there =
                     place.staged.iter().rev().find(|(one, has)| **has == digest && !place.bad.contains(*one));
-                let release = match there {
-                    Some((release, _)) => release.clone(),
-                    None => {
-                        let number = place.staged.keys().map(ReleaseName::number).max().unwrap_or(0) + 1;
-                        let release = ReleaseName::new(number, version.clone());
-                        place.staged.insert(release.clone(), digest);
-                        release
-                    }
+                let release = if let Some((release, _)) = there {
+                    release.clone()
+                } else {
+                    let number = place.staged.keys().map(ReleaseName::number).max().unwrap_or(0) + 1;
+                    let release = ReleaseName::new(number, version.clone());
+                    place.staged.insert(release.clone(), digest);
+                    release
                 };
                 Ok(StagedRelease { release, ready: None, service: true, bytes_sent: 1 })
             });

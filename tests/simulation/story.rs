@@ -1,5 +1,6 @@
 //! One seed: a cluster, a promotion in bad weather, whatever it takes to end it, and what must hold then.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -144,8 +145,8 @@ fn world(seed: u64) -> World {
         rollout,
         places: places.into(),
         weather: weather.into(),
-        events: Default::default(),
-        stop_at: Default::default(),
+        events: RefCell::default(),
+        stop_at: RefCell::default(),
         dies_at: None.into(),
         dead: tokio::sync::Notify::new(),
         drains: formed && chance.hits(500),
@@ -153,8 +154,8 @@ fn world(seed: u64) -> World {
         before,
         locked: false.into(),
         forming: (!formed).into(),
-        watched: Default::default(),
-        broken: Default::default(),
+        watched: RefCell::default(),
+        broken: RefCell::default(),
         chance: chance.into(),
     }
 }
@@ -213,7 +214,6 @@ pub(crate) fn tell(seed: u64, aloud: bool, tally: &mut Tally) -> Vec<String> {
 
 async fn whole(world: &World, tally: &mut Tally, aloud: bool) {
     let target: Version = "v2".parse().unwrap();
-    let count = world.places.borrow().len();
     let to_target = |_: &NodeName, _: &Place| Some((Goal::Bundle(bundle(&target)), target.clone()));
     let mut plan = world.plan(Kind::Promote, world.candidates(to_target));
     let mut elsewhere = false;
@@ -221,7 +221,7 @@ async fn whole(world: &World, tally: &mut Tally, aloud: bool) {
     for attempt in 0..14 {
         if attempt == 4 {
             world.weather.set(Weather::default());
-            sleep(Duration::from_secs(3600)).await;
+            sleep(Duration::from_hours(1)).await;
             plan = replan(world, &target, elsewhere);
         }
         if plan.is_empty() {
@@ -280,9 +280,13 @@ async fn whole(world: &World, tally: &mut Tally, aloud: bool) {
         world.check(None);
         plan = replan(world, &target, elsewhere);
     }
-    // Every guard's time comes.
+    rest(world, &target).await;
+}
+
+/// Once every guard's time has come, nothing is left half way.
+async fn rest(world: &World, target: &Version) {
     world.weather.set(Weather::default());
-    sleep(Duration::from_secs(7200)).await;
+    sleep(Duration::from_hours(2)).await;
     world.check(None);
     let now = Instant::now();
     let formed = !world.forming.get();
@@ -298,15 +302,15 @@ async fn whole(world: &World, tally: &mut Tally, aloud: bool) {
             && !unguarded
             && place.confirmed.last() != place.current.as_ref()
         {
-            world.break_rule(format!("{node} has no working release at the end: {place:?}"));
+            world.break_rule(&format!("{node} has no working release at the end: {place:?}"));
         }
         if !place.confirmed.is_empty() && place.current.is_none() {
-            world.break_rule(format!("{node} has lost its release"));
+            world.break_rule(&format!("{node} has lost its release"));
         }
     }
     if *world.setting.borrow() != world.before {
         // One more command puts it back.
-        let plan = replan(world, &target, false);
+        let plan = replan(world, target, false);
         world.locked.set(false);
         world.dies_at.set(None);
         world.stop_at.borrow_mut().clear();
@@ -315,10 +319,9 @@ async fn whole(world: &World, tally: &mut Tally, aloud: bool) {
         let only = Plan { waves: Vec::new(), ..plan };
         let _ = Run::new("last", &only, ports, interrupted, Operator::default()).run().await;
         if *world.setting.borrow() != world.before {
-            world.break_rule(format!("the setting is {} and was {}", world.setting.borrow(), world.before));
+            world.break_rule(&format!("the setting is {} and was {}", world.setting.borrow(), world.before));
         }
     }
-    let _ = count;
 }
 
 fn is_bad(world: &World, node: &str, goal: &Goal) -> bool {
@@ -368,15 +371,16 @@ fn judge(world: &World, finished: &Finished, before: &BTreeMap<NodeName, (Option
         match result.state {
             NodeState::Done => {
                 if place.current != result.release {
-                    world.break_rule(format!("{}: done, and {:?} is current", result.at.node, place.current));
+                    world
+                        .break_rule(&format!("{}: done, and {:?} is current", result.at.node, place.current));
                 }
                 if place.unconfirmed.is_some() {
-                    world.break_rule(format!("{}: done, and not confirmed", result.at.node));
+                    world.break_rule(&format!("{}: done, and not confirmed", result.at.node));
                 }
             }
             NodeState::RolledBack => {
                 if place.current != *was {
-                    world.break_rule(format!(
+                    world.break_rule(&format!(
                         "{}: said to be back, and {:?} is current, not {was:?}",
                         result.at.node, place.current
                     ));
@@ -388,18 +392,18 @@ fn judge(world: &World, finished: &Finished, before: &BTreeMap<NodeName, (Option
                     && place.current == *was
                     && finished.outcome != Outcome::NeedsPerson
                 {
-                    world.break_rule(format!("{}: said to be untouched, and down", result.at.node));
+                    world.break_rule(&format!("{}: said to be untouched, and down", result.at.node));
                 }
             }
-            NodeState::Changing => world.break_rule(format!("{}: left without an end", result.at.node)),
+            NodeState::Changing => world.break_rule(&format!("{}: left without an end", result.at.node)),
             NodeState::Guarded | NodeState::NeedsPerson => {}
         }
     }
     if finished.outcome == Outcome::Succeeded && *world.setting.borrow() != world.before {
-        world.break_rule("succeeded, and a setting was not put back".to_owned());
+        world.break_rule("succeeded, and a setting was not put back");
     }
     let locked = finished.failures.iter().any(|one| one.error.fault == windlass::rollout::Fault::Locked);
     if finished.outcome == Outcome::RolledBack && !locked && *world.setting.borrow() != world.before {
-        world.break_rule("rolled back, and a setting was not put back".to_owned());
+        world.break_rule("rolled back, and a setting was not put back");
     }
 }

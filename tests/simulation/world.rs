@@ -143,9 +143,9 @@ impl Place {
 }
 
 impl World {
-    pub(crate) fn break_rule(&self, what: String) {
+    pub(crate) fn break_rule(&self, what: &str) {
         let mut broken = self.broken.borrow_mut();
-        if !broken.iter().any(|one| one.starts_with(&what)) && broken.len() < 6 {
+        if !broken.iter().any(|one| one.starts_with(what)) && broken.len() < 6 {
             broken.push(format!("{what} (after event {})", self.events.borrow().len()));
         }
     }
@@ -178,7 +178,7 @@ impl World {
             if let Some(current) = &place.current
                 && !place.staged.contains_key(current)
             {
-                self.break_rule(format!("{name}: current leads to {current}, which is not there"));
+                self.break_rule(&format!("{name}: current leads to {current}, which is not there"));
             }
         }
         if self.forming.get() {
@@ -186,14 +186,14 @@ impl World {
         }
         let most = self.rollout.max_unavailable.of(total);
         if down.len() > most {
-            self.break_rule(format!(
+            self.break_rule(&format!(
                 "{} nodes are down through our doing, {most} may be: {down:?}",
                 down.len()
             ));
         }
         let zones: BTreeSet<&Option<String>> = down.iter().map(|(_, zone)| zone).collect();
         if zones.len() > 1 {
-            self.break_rule(format!("nodes of two zones are down: {down:?}"));
+            self.break_rule(&format!("nodes of two zones are down: {down:?}"));
         }
     }
 
