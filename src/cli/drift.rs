@@ -14,7 +14,7 @@ use crate::model::{Digest, NodeName, Reference, Role};
 use crate::nodes::{Fleet, Member, Target, node_error};
 use crate::remote::context as node_context;
 use crate::report::Table;
-use crate::rollout::{Fault, NodeError};
+use crate::rollout::{Fault, NodeError, NodePlan, Plan};
 use crate::store::Store;
 
 /// What differs in one role on one node, and what healing made of it.
@@ -61,6 +61,26 @@ pub(super) fn run(context: &Context, args: &Drift) -> Result<u8, Failure> {
     })?;
     context.result(|| json(&told, args.heal), || human(&told))?;
     Ok(code(&told))
+}
+
+/// What differs in the current releases that a plan is about to leave: its changes would be lost. A node that cannot
+/// tell says nothing here; the plan itself says what is wrong with it.
+pub(super) async fn before(fleet: &Fleet, plan: &Plan) -> Vec<Value> {
+    let ask = async |one: &NodePlan| {
+        let found = match fleet.member(&one.node) {
+            Ok(member) => look(member, &one.role).await.ok(),
+            Err(_) => None,
+        };
+        let row = |differs: &agent::Difference| {
+            let mut row = json!(differs);
+            (row["node"], row["role"]) = (json!(one.node), json!(one.role));
+            row
+        };
+        found.map(|found| found.drift.iter().map(row).collect::<Vec<_>>()).unwrap_or_default()
+    };
+    let leaves = |one: &&NodePlan| one.from_release.is_some();
+    let asking = plan.nodes().filter(leaves).map(ask);
+    futures_util::future::join_all(asking).await.into_iter().flatten().collect()
 }
 
 async fn look(member: &Member, role: &Role) -> Result<agent::Drift, NodeError> {

@@ -1,5 +1,7 @@
 //! `windlass plan`: what a promotion would do, decided and shown, without doing it.
 
+use serde_json::Value;
+
 use super::args::Plan;
 use super::cluster::runtime;
 use super::context::Context;
@@ -18,10 +20,11 @@ pub(super) fn run(context: &Context, args: &Plan) -> Result<u8, Failure> {
         let session = Session::open(loaded, &wanted).await;
         let prepared = prepare(context, &session, wanted, &wish).await?;
         let problems = super::check::of_plan(context, &session, &prepared).await?;
-        Ok((prepared, problems))
+        let drift = super::drift::before(&session.fleet, &prepared.plan).await;
+        Ok((prepared, problems, drift))
     }));
     runtime.shutdown_background();
-    let (prepared, problems) = prepared?;
+    let (prepared, problems, drift) = prepared?;
     if let Some(path) = &args.save {
         prepared.plan.save(path)?;
         context.remark(&format!("saved; `windlass promote {path}` runs it"));
@@ -30,12 +33,27 @@ pub(super) fn run(context: &Context, args: &Plan) -> Result<u8, Failure> {
     let json = || {
         let mut json = plan_json(plan, previews);
         json["problems"] = serde_json::json!(problems);
+        json["drift"] = serde_json::json!(drift);
         json
     };
     let text = || {
         let found = if problems.is_empty() { String::new() } else { format!("\n{}", check_text(&problems)) };
-        plan_text(plan, previews) + &found
+        plan_text(plan, previews) + &found + &drifted(&drift)
     };
     context.result(json, text)?;
     Ok(exit::DONE)
+}
+
+/// What was changed on nodes by hand, and is about to be lost.
+fn drifted(drift: &[Value]) -> String {
+    if drift.is_empty() {
+        return String::new();
+    }
+    let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
+    let mut lines = String::from("\nchanged on nodes since it was staged, and not in the new release:\n");
+    for row in drift {
+        let [node, role, what, path] = ["node", "role", "what", "path"].map(|key| text(row, key));
+        lines.extend([format!("  {node} {role}: {what} {path}\n")]);
+    }
+    lines
 }

@@ -92,6 +92,10 @@ fn status_service_drift_and_gc_say_what_is_there() {
         drift["drift"][0],
         json!({ "node": "n1", "role": "web", "path": "web/VERSION", "what": "changed" })
     );
+    // Whoever plans to leave that release is told what would be lost.
+    lab.build("1b", Mode::Good);
+    assert_eq!(lab.json(0, &["plan", "web:1b"])["drift"], drift["drift"]);
+    assert!(lab.expect(0, &["plan", "web:1b"]).contains("n1 web: changed web/VERSION"));
     let healed = lab.json(0, &["drift", "--heal"]);
     assert_eq!((&healed["healed"], &healed["left"]), (&drift["drift"], &json!([])));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "1");
