@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 
-use super::engine::Run;
+use super::engine::{Run, is_left_down};
 use super::event::{Event, Failed, NodeState};
 use super::plan::{Goal, Kind, NodePlan};
 use super::planner::steps;
@@ -57,6 +57,10 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
                 adopt(track, way);
             }
             let _ = self.recorder.record(Event::WaveDone { wave: wave_number, failed }, false);
+            // The next wave may not take down what this one left standing alone; `resume` goes on going back.
+            if wave.iter().any(|(track, _)| is_left_down(track.borrow().state)) {
+                return;
+            }
         }
     }
 

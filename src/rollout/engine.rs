@@ -59,6 +59,11 @@ pub struct Run<'a, N, R, P> {
     paused: Cell<bool>,
 }
 
+/// Whether a node was left in a state in which it may be down.
+pub(super) fn is_left_down(state: NodeState) -> bool {
+    matches!(state, NodeState::NeedsPerson | NodeState::Guarded)
+}
+
 /// How a rollout ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finished {
@@ -174,11 +179,10 @@ impl<'a, N: Nodes, R: Recorder, P: Person> Run<'a, N, R, P> {
             failed += of_wave;
             let _ = self.recorder.record(Event::WaveDone { wave: index + 1, failed: of_wave }, false);
             // One that is left down is one that the next wave may not take down.
-            let left = |track: &&RefCell<Track>| {
-                matches!(track.borrow().state, NodeState::NeedsPerson | NodeState::Guarded)
-            };
-            if self.exceeds(failed) || tracks.iter().any(left) {
-                if self.plan.policy.on_failure == OnFailure::RollbackAll && self.plan.kind == Kind::Promote {
+            let left = tracks.iter().any(|track| is_left_down(track.borrow().state));
+            if self.exceeds(failed) || left {
+                let all = self.plan.policy.on_failure == OnFailure::RollbackAll;
+                if all && !left && self.plan.kind == Kind::Promote {
                     self.all_back(waves).await;
                 }
                 return;

@@ -295,6 +295,10 @@ async fn rest(world: &World, target: &Version) {
         if place.errand.as_ref().is_some_and(to_nothing) {
             continue;
         }
+        // One that never had a release before may end without.
+        if place.current.is_none() {
+            continue;
+        }
         let unguarded = world.rollout.confirm_within.is_none();
         if formed
             && !place.confirmed.is_empty()
