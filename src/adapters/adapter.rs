@@ -30,36 +30,43 @@ impl AdapterError {
     }
 }
 
-/// What is known about one kind of service. An error is "could not be asked": the caller asks again.
+/// What is known about one kind of service; what a kind says nothing of, holds. An error is "could not be asked":
+/// the caller asks again.
 pub trait Adapter {
     /// The node's place among those of its role: all of a lower rank go first. A leader has the highest.
-    fn rank(&self, view: &View<'_>) -> impl Future<Output = Result<u32, AdapterError>>;
+    fn rank(&self, _: &View<'_>) -> impl Future<Output = Result<u32, AdapterError>> {
+        async { Ok(0) }
+    }
 
     /// Whether the service may be taken out of its cluster now.
-    fn may_leave(&self, view: &View<'_>) -> impl Future<Output = Result<Held, AdapterError>>;
+    fn may_leave(&self, _: &View<'_>) -> impl Future<Output = Result<Held, AdapterError>> {
+        async { Ok(Held::Yes) }
+    }
 
     /// What [`Self::drain`] will change in the cluster, each with what it is now.
-    fn settings(&self, view: &View<'_>) -> impl Future<Output = Result<Vec<Setting>, AdapterError>>;
+    fn settings(&self, _: &View<'_>) -> impl Future<Output = Result<Vec<Setting>, AdapterError>> {
+        async { Ok(Vec::new()) }
+    }
 
     /// Changes the settings, and has the service hand its work to its peers. Asked until it holds; each time may
     /// be the first. Looks once more whether the service may leave before it says that it holds.
-    fn drain(
-        &self,
-        view: &View<'_>,
-        settings: &[Setting],
-    ) -> impl Future<Output = Result<Held, AdapterError>>;
+    fn drain(&self, _: &View<'_>, _: &[Setting]) -> impl Future<Output = Result<Held, AdapterError>> {
+        async { Ok(Held::Yes) }
+    }
 
     /// Puts the settings back and lets peers hand work back. Asked until it holds; the service itself may be down,
     /// and then its peers are asked.
-    fn undrain(
-        &self,
-        view: &View<'_>,
-        settings: &[Setting],
-    ) -> impl Future<Output = Result<Held, AdapterError>>;
+    fn undrain(&self, _: &View<'_>, _: &[Setting]) -> impl Future<Output = Result<Held, AdapterError>> {
+        async { Ok(Held::Yes) }
+    }
 
     /// Whether the service itself is up, at the version that it shall have. Its process is known to live.
-    fn ready(&self, view: &View<'_>) -> impl Future<Output = Result<Held, AdapterError>>;
+    fn ready(&self, _: &View<'_>) -> impl Future<Output = Result<Held, AdapterError>> {
+        async { Ok(Held::Yes) }
+    }
 
     /// Whether its cluster has settled with it.
-    fn settled(&self, view: &View<'_>) -> impl Future<Output = Result<Held, AdapterError>>;
+    fn settled(&self, _: &View<'_>) -> impl Future<Output = Result<Held, AdapterError>> {
+        async { Ok(Held::Yes) }
+    }
 }

@@ -75,16 +75,8 @@ impl Adapter for Kafka {
         }
     }
 
-    async fn settings(&self, _: &View<'_>) -> Result<Vec<Setting>, AdapterError> {
-        Ok(Vec::new())
-    }
-
     async fn drain(&self, view: &View<'_>, _: &[Setting]) -> Result<Held, AdapterError> {
         self.may_leave(view).await
-    }
-
-    async fn undrain(&self, _: &View<'_>, _: &[Setting]) -> Result<Held, AdapterError> {
-        Ok(Held::Yes)
     }
 
     async fn ready(&self, view: &View<'_>) -> Result<Held, AdapterError> {

@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use super::adapter::{Adapter, AdapterError};
 use super::view::View;
-use crate::agent::Setting;
 use crate::rollout::Held;
 
 /// Kibana.
@@ -14,36 +13,12 @@ use crate::rollout::Held;
 pub struct Kibana;
 
 impl Adapter for Kibana {
-    async fn rank(&self, _: &View<'_>) -> Result<u32, AdapterError> {
-        Ok(0)
-    }
-
-    async fn may_leave(&self, _: &View<'_>) -> Result<Held, AdapterError> {
-        Ok(Held::Yes)
-    }
-
-    async fn settings(&self, _: &View<'_>) -> Result<Vec<Setting>, AdapterError> {
-        Ok(Vec::new())
-    }
-
-    async fn drain(&self, _: &View<'_>, _: &[Setting]) -> Result<Held, AdapterError> {
-        Ok(Held::Yes)
-    }
-
-    async fn undrain(&self, _: &View<'_>, _: &[Setting]) -> Result<Held, AdapterError> {
-        Ok(Held::Yes)
-    }
-
     async fn ready(&self, view: &View<'_>) -> Result<Held, AdapterError> {
         let answer = view.this.http(Method::GET, "/api/status", None).await?;
         match answer.json() {
             Ok(body) => Ok(held(&body, view.this.product.as_deref())),
             Err(_) => Ok(Held::NotYet(format!("/api/status answers {}", answer.status))),
         }
-    }
-
-    async fn settled(&self, _: &View<'_>) -> Result<Held, AdapterError> {
-        Ok(Held::Yes)
     }
 }
 

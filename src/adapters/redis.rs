@@ -43,10 +43,6 @@ impl Adapter for Redis {
         leave(view, &Group::of(view).await).await
     }
 
-    async fn settings(&self, _: &View<'_>) -> Result<Vec<Setting>, AdapterError> {
-        Ok(Vec::new())
-    }
-
     async fn drain(&self, view: &View<'_>, _: &[Setting]) -> Result<Held, AdapterError> {
         let group = Group::of(view).await;
         let held = leave(view, &group).await?;
