@@ -83,6 +83,17 @@ pub struct FileLock {
     file: File,
 }
 
+/// What [`FileLock::look`] found.
+#[derive(Debug)]
+pub enum Look {
+    /// There is no such file.
+    Missing,
+    /// Somebody has it alone.
+    Held,
+    /// Nobody has it alone until this is dropped.
+    Free(FileLock),
+}
+
 impl FileLock {
     /// Takes the lock if nobody holds it; `None` if somebody does.
     pub fn attempt(path: &Utf8Path) -> Result<Option<Self>, IoError> {
@@ -97,14 +108,19 @@ impl FileLock {
 
     /// Whether somebody holds the lock; a file that is not there is held by nobody.
     pub fn is_held(path: &Utf8Path) -> Result<bool, IoError> {
+        Ok(matches!(Self::look(path)?, Look::Held))
+    }
+
+    /// Opens the file for reading, while nobody has it alone.
+    pub fn look(path: &Utf8Path) -> Result<Look, IoError> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let fd = match calls::open(path.as_std_path(), flags, Mode::empty()) {
-            Err(rustix::io::Errno::NOENT) => return Ok(false),
+            Err(rustix::io::Errno::NOENT) => return Ok(Look::Missing),
             other => other.at("open", path)?,
         };
         match calls::flock(&fd, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => Ok(false),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+            Ok(()) => Ok(Look::Free(Self { file: File::from(fd) })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(Look::Held),
             Err(errno) => Err(errno).at("lock", path),
         }
     }

@@ -19,7 +19,7 @@ mod tree;
 pub use append::{AppendLog, cut_torn_line};
 pub use disk::{Space, space, sync_file_system};
 pub use error::{IoError, IoResultExt};
-pub use lock::{DirLock, FileLock, LockKind};
+pub use lock::{DirLock, FileLock, LockKind, Look};
 pub use open::{open_beneath, open_directory, open_directory_beneath, open_path_beneath};
 pub use staged::{
     Staged, clear_leftovers, is_leftover, replace, replace_with_mode, sync_dir, temporary_name,

@@ -179,7 +179,7 @@ fn execute(
 /// Writes this process down as the one that runs; the lock goes with the exec.
 fn record_pid(path: &Utf8Path, spec: &Spec) -> Result<FileLock, ExecError> {
     let lock = pidfile::lock(path)?;
-    let found = Running::read(lock.file(), path)?;
+    let found = Running::read(&lock, path)?;
     let Some(mut running) = found else { return Err(ExecError::Unwanted) };
     if running.lives() {
         return Err(ExecError::Runs(running.pid));

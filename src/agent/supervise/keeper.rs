@@ -189,7 +189,7 @@ fn keep(spec: &Spec, mut run: Run) -> Result<(), SuperviseError> {
 
 /// What the pid file says, if it is this keeper's and the service is wanted.
 fn current(path: &Utf8Path, generation: u64) -> Option<Running> {
-    let running = Running::read(&std::fs::File::open(path).ok()?, path).ok()??;
+    let running = pidfile::look(path).ok()??;
     (running.keep.generation == generation && running.keep.wanted).then_some(running)
 }
 
@@ -200,7 +200,7 @@ fn change(path: &Utf8Path, generation: u64, with: impl FnOnce(&mut Running)) -> 
         return Ok(false);
     }
     let lock = pidfile::lock(path)?;
-    let Some(mut running) = Running::read(lock.file(), path)? else { return Ok(false) };
+    let Some(mut running) = Running::read(&lock, path)? else { return Ok(false) };
     if running.keep.generation != generation || !running.keep.wanted {
         return Ok(false);
     }

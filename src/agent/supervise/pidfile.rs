@@ -9,7 +9,8 @@
 //!   that is stopped is not brought up again, however its keeper and the stop meet.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -27,12 +28,15 @@ use super::{Process, ProcessState, QUICK, Started, Stopped, SuperviseError, Supe
 use crate::agent::boot;
 use crate::agent::layout::RoleDir;
 use crate::agent::names::ReleaseName;
-use crate::fs::{FileLock, IoError, IoResultExt as _};
+use crate::fs::{FileLock, IoError, IoResultExt as _, Look};
 use crate::model::millis;
 
 /// The embedded supervisor.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pidfile;
+
+/// Bytes of a record in a pid file: JSON, and spaces after it. Less than a page.
+const RECORD: usize = 2048;
 
 /// What the pid file says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,20 +53,23 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Reads a pid file; an empty or torn one says nothing. That it cannot be read is no proof that nothing runs.
-    pub(super) fn read(mut file: &File, path: &Utf8Path) -> Result<Option<Self>, IoError> {
-        let mut bytes = Vec::new();
-        file.rewind().at("read", path)?;
-        file.take(4096).read_to_end(&mut bytes).at("read", path)?;
-        Ok(serde_json::from_slice(&bytes).ok())
+    /// Reads a locked pid file; an empty one says nothing. That it cannot be read is no proof that nothing runs.
+    pub(super) fn read(lock: &FileLock, path: &Utf8Path) -> Result<Option<Self>, IoError> {
+        let mut bytes = [0; RECORD];
+        let length = read_at(lock.file(), &mut bytes).at("read", path)?;
+        Ok(serde_json::from_slice(bytes.get(..length).unwrap_or_default()).ok())
     }
 
-    /// Writes it into the locked file.
+    /// Writes it over what the locked file says: in one call and within one page, of which a process that is
+    /// killed has written all or nothing, and that needs no space where a record has been before.
     pub(super) fn write(&self, lock: &FileLock, path: &Utf8Path) -> Result<(), IoError> {
-        let bytes = serde_json::to_vec(self).map_err(std::io::Error::from).at("write", path)?;
-        let mut file = lock.file();
+        let mut bytes = serde_json::to_vec(self).map_err(std::io::Error::from).at("write", path)?;
+        if bytes.len() > RECORD {
+            return Err(std::io::Error::from(std::io::ErrorKind::FileTooLarge)).at("write", path);
+        }
+        bytes.resize(RECORD, b' ');
         // No sync: after a reboot the process is gone, whatever the file says.
-        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&bytes)).at("write", path)
+        lock.file().write_all_at(&bytes, 0).at("write", path)
     }
 
     /// The process, if it can be one of this boot.
@@ -82,12 +89,28 @@ impl Running {
     }
 }
 
+fn read_at(file: &File, bytes: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match file.read_at(bytes, 0) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
+}
+
 /// Locks a pid file; whoever else has it has it for moments.
 pub(super) fn lock(path: &Utf8Path) -> Result<FileLock, IoError> {
+    patiently(path, || FileLock::attempt(path))
+}
+
+fn patiently<T>(
+    path: &Utf8Path,
+    mut attempt: impl FnMut() -> Result<Option<T>, IoError>,
+) -> Result<T, IoError> {
     let until = Instant::now() + Duration::from_secs(10);
     loop {
-        match FileLock::attempt(path)? {
-            Some(lock) => return Ok(lock),
+        match attempt()? {
+            Some(got) => return Ok(got),
             None if Instant::now() > until => {
                 return Err(std::io::Error::from(std::io::ErrorKind::WouldBlock)).at("lock", path);
             }
@@ -96,13 +119,23 @@ pub(super) fn lock(path: &Utf8Path) -> Result<FileLock, IoError> {
     }
 }
 
+/// What a pid file says now; nothing if there is none.
+pub(super) fn look(path: &Utf8Path) -> Result<Option<Running>, IoError> {
+    let lock = patiently(path, || match FileLock::look(path)? {
+        Look::Missing => Ok(Some(None)),
+        Look::Held => Ok(None),
+        Look::Free(lock) => Ok(Some(Some(lock))),
+    })?;
+    lock.map_or(Ok(None), |lock| Running::read(&lock, path))
+}
+
 impl Supervisor for Pidfile {
     fn start(&self, dir: &RoleDir, release: &ReleaseName, unit: &Unit) -> Result<Started, SuperviseError> {
         let path = dir.pid();
         let mut spec = spec(release, unit, rustix::process::geteuid().as_raw())?;
         (spec.pid_file, spec.generation) = (Some(path.clone()), keeper::generation());
         let before = lock(&path)?;
-        if let Some(other) = Running::read(before.file(), &path)?.filter(Running::lives) {
+        if let Some(other) = Running::read(&before, &path)?.filter(Running::lives) {
             return Err(SuperviseError::Runs { release: other.release.to_string(), pid: other.pid });
         }
         let keep = Keep { generation: spec.generation, wanted: true, ..Keep::default() };
@@ -124,7 +157,7 @@ impl Supervisor for Pidfile {
         }
         let path = dir.pid();
         let held = lock(&path)?;
-        let Some(mut running) = Running::read(held.file(), &path)? else { return Ok(stopped) };
+        let Some(mut running) = Running::read(&held, &path)? else { return Ok(stopped) };
         running.keep.wanted = false;
         running.write(&held, &path)?;
         drop(held);
@@ -159,7 +192,8 @@ impl Supervisor for Pidfile {
             (false, false) if running.keep.generation != 0 => ProcessState::Stopped,
             (false, _) => ProcessState::Failed,
         };
-        Ok(Process { state, pid: lives.then_some(running.pid), release: Some(running.release) })
+        let release = (state != ProcessState::Stopped).then_some(running.release);
+        Ok(Process { state, pid: lives.then_some(running.pid), release })
     }
 
     fn adopt(&self, dir: &RoleDir, release: &ReleaseName, unit: &Unit) -> Result<(), SuperviseError> {
@@ -173,14 +207,8 @@ impl Supervisor for Pidfile {
     }
 }
 
-/// What the pid file says now; nothing if there is none.
-pub(super) fn running_now(dir: &RoleDir) -> Result<Option<Running>, IoError> {
-    let path = dir.pid();
-    match File::open(&path) {
-        Ok(file) => Running::read(&file, &path),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).at("open", &path),
-    }
+fn running_now(dir: &RoleDir) -> Result<Option<Running>, IoError> {
+    look(&dir.pid())
 }
 
 /// Notes that what runs serves another release from now on, and has it kept up from there: its keeper knows only
@@ -189,7 +217,7 @@ pub(super) fn serves(dir: &RoleDir, release: &ReleaseName, unit: &Unit) -> Resul
     let path = dir.pid();
     let mut spec = spec(release, unit, rustix::process::geteuid().as_raw())?;
     let held = lock(&path)?;
-    let Some(mut running) = Running::read(held.file(), &path)?.filter(Running::lives) else {
+    let Some(mut running) = Running::read(&held, &path)?.filter(Running::lives) else {
         let what = "it does not run".to_owned();
         return Err(SuperviseError::Reload { what, help: vec!["start it".to_owned()] });
     };
@@ -205,7 +233,7 @@ pub(super) fn serves(dir: &RoleDir, release: &ReleaseName, unit: &Unit) -> Resul
 fn forget(dir: &RoleDir, generation: u64) -> Result<(), SuperviseError> {
     let path = dir.pid();
     let held = lock(&path)?;
-    if Running::read(held.file(), &dir.pid())?.is_some_and(|running| running.keep.generation == generation) {
+    if Running::read(&held, &path)?.is_some_and(|running| running.keep.generation == generation) {
         held.file().set_len(0).at("empty", &path)?;
     }
     Ok(())
@@ -215,7 +243,7 @@ fn forget(dir: &RoleDir, generation: u64) -> Result<(), SuperviseError> {
 pub(super) fn note_failure(dir: &RoleDir, release: &ReleaseName) -> Result<(), IoError> {
     let path = dir.pid();
     let held = lock(&path)?;
-    if Running::read(held.file(), &dir.pid())?.is_some_and(|running| running.lives()) {
+    if Running::read(&held, &path)?.is_some_and(|running| running.lives()) {
         // Somebody else was faster, which is why it could not be started.
         return Ok(());
     }
