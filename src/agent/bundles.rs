@@ -12,7 +12,8 @@ use rayon::prelude::*;
 
 use super::layout::Root;
 use super::objects::{ObjectError, ObjectId, Objects};
-use crate::bundle::manifest::MAX_MANIFEST;
+use super::workers;
+use crate::bundle::manifest::{Layer, MAX_MANIFEST};
 use crate::bundle::{
     Entry, Manifest, ManifestError, Node, RECORD_PATH, Record, RecordError, Toc, TocError, Tree, TreeError,
 };
@@ -187,12 +188,16 @@ pub(super) fn check_tocs(
     manifest: &Manifest,
     tocs: &[Vec<u8>],
 ) -> Result<Vec<Toc>, BundleError> {
-    let layers = manifest.layers.iter().zip(tocs).enumerate();
-    let checked = layers.collect::<Vec<_>>().into_par_iter().map(|(layer, (described, bytes))| {
+    let checked = |(layer, (described, bytes)): (usize, (&Layer, &Vec<u8>))| {
         check(bundle, "table of contents", described.place.digest, bytes)?;
         Toc::decode(bytes).map_err(|source| BundleError::Toc { layer, source })
-    });
-    let checked: Vec<Toc> = checked.collect::<Result<_, _>>()?;
+    };
+    let layers = manifest.layers.iter().zip(tocs).enumerate();
+    // That there are no threads says nothing against a bundle.
+    let checked: Vec<Toc> = match workers::start() {
+        Ok(()) => layers.collect::<Vec<_>>().into_par_iter().map(checked).collect::<Result<_, _>>()?,
+        Err(_) => layers.map(checked).collect::<Result<_, _>>()?,
+    };
     Tree::new(checked.iter().map(|toc| toc.entries.as_slice()))?;
     Ok(checked)
 }

@@ -20,6 +20,7 @@ use super::objects::{ObjectId, Objects};
 use super::place::{in_persist, is_scratch, persist_target};
 use super::release::{ReleaseError, ReleaseRecord, Rendered};
 use super::unsynced::hash_file;
+use super::workers;
 use crate::bundle::{Node, Record};
 use crate::fs::{IoError, IoResultExt as _, calls, open_beneath, open_directory};
 use crate::model::{BundlePath, Digest};
@@ -124,6 +125,7 @@ impl Expected {
         let differs = |(at, should): (&String, &Should)| {
             Ok(compare(&open, &path, at, should, &key)?.map(|what| Difference { path: at.clone(), what }))
         };
+        workers::start().at("start threads to read", &path)?;
         let mut found: Vec<Difference> = self
             .should
             .par_iter()

@@ -122,7 +122,7 @@ impl Root {
             root
         } else {
             if let Some(parent) = path.parent() {
-                std::fs::create_dir_all(parent).at("create", parent)?;
+                calls::create_dir_all(parent).at("create", parent)?;
             }
             match calls::create_dir(path, mode) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}

@@ -22,6 +22,7 @@ use rustix::io::Errno;
 
 use super::layout::Root;
 use super::unsynced::{Unsynced, hash_file};
+use super::workers;
 use crate::fs::{DirLock, IoError, IoResultExt as _, LockKind, calls, open_directory};
 use crate::model::{Digest, Hasher};
 
@@ -140,6 +141,7 @@ impl Objects {
     ) -> Result<Vec<ObjectId>, ObjectError> {
         let wanted: Vec<(ObjectId, u64)> = wanted.into_iter().collect();
         let shards = self.filled_shards()?;
+        workers::start().at("start threads to read", &self.path)?;
         let missing = wanted.par_iter().filter_map(|(id, size)| {
             // On a new node there is nothing to ask for.
             if !shards[usize::from(id.digest.as_bytes()[0])] {

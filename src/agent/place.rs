@@ -23,6 +23,7 @@ use super::bundles::{Bundle, object_of};
 use super::objects::{ObjectId, Objects};
 use super::render::Text;
 use super::stage_error::StageError;
+use super::workers;
 use crate::bundle::{Entry, Node, Record};
 use crate::fs::{IoError, IoResultExt as _, calls, open_directory};
 use crate::model::BundlePath;
@@ -176,6 +177,7 @@ impl<'a> Placer<'a> {
     fn directories(&mut self, mut directories: Vec<(String, bool)>) -> Result<(), StageError> {
         let level = |path: &str| path.bytes().filter(|byte| *byte == b'/').count();
         directories.sort_by_cached_key(|(path, _)| level(path));
+        workers::start().at("start threads to fill", self.shown)?;
         for same in directories.chunk_by(|(a, _), (b, _)| level(a) == level(b)) {
             same.par_iter().try_for_each(|(path, _)| self.make_directory(path))?;
         }

@@ -14,7 +14,9 @@ use super::bundles::object_of;
 use super::error::AgentError;
 use super::objects::{ObjectId, Objects, Pending};
 use super::wire::{self, Item, MAX_PATCH, WireError};
+use super::workers;
 use crate::bundle::{Toc, frame, layout};
+use crate::fs::IoResultExt as _;
 use crate::model::{Buffers, Hasher};
 
 /// Bytes of items, packed and unpacked, that are under way at a time.
@@ -55,6 +57,7 @@ pub(super) fn unpack(
     lacking: Lacking,
     from: &mut impl Read,
 ) -> Result<Arrived, AgentError> {
+    workers::start().at("start threads to write", objects.path())?;
     let receiver = Receiver {
         tocs,
         objects,

@@ -23,6 +23,7 @@ use rayon::prelude::*;
 
 use super::boot;
 use super::objects::ObjectId;
+use super::workers;
 use crate::fs::{DirLock, FileLock, IoError, IoResultExt as _, LockKind, calls, clear_leftovers, sync_dir};
 use crate::model::Hasher;
 
@@ -170,6 +171,7 @@ pub(super) fn check_after_reboot(objects: &Utf8Path) -> Result<(), IoError> {
             }
         }
     }
+    workers::start().at("start threads to read", objects)?;
     suspects.par_iter().try_for_each(|(path, id)| {
         if hash(path)? == id.digest { Ok(()) } else { calls::remove_file(path).at("remove", path) }
     })?;

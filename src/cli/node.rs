@@ -376,7 +376,11 @@ fn by_person(context: &Context, root: &Utf8Path, op: &Op) -> Result<u8, Failure>
     let json = |answer: &Answer| serde_json::to_value(answer).unwrap_or_default();
     context.result(|| json(&answer), || text(&answer))?;
     let _ = std::io::stdout().flush();
-    Ok(if differs { exit::FAILED } else { exit::DONE })
+    Ok(match &answer {
+        Answer::RolledBack(done) if done.service_error.is_some() => exit::NEEDS_PERSON,
+        _ if differs => exit::FAILED,
+        _ => exit::DONE,
+    })
 }
 
 fn request(root: &Utf8Path, op: &Op) -> Result<Request, Failure> {

@@ -108,6 +108,16 @@ pub fn create_dir(path: &Utf8Path, mode: u32) -> std::io::Result<()> {
     Ok(mkdirat(rustix::fs::CWD, path.as_std_path(), Mode::from_raw_mode(mode))?)
 }
 
+/// Makes a directory and those above it that are missing.
+pub fn create_dir_all(path: &Utf8Path) -> std::io::Result<()> {
+    loop {
+        match std::fs::create_dir_all(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
 /// Removes a file.
 pub fn remove_file(path: &Utf8Path) -> std::io::Result<()> {
     Ok(unlinkat(rustix::fs::CWD, path.as_std_path(), AtFlags::empty())?)

@@ -26,7 +26,7 @@ use super::source::{At, Source};
 use crate::agent::ObjectId;
 use crate::agent::wire::{Item, make_patch};
 use crate::bundle::layout;
-use crate::fs::{IoResultExt as _, Staged};
+use crate::fs::{IoResultExt as _, Staged, calls};
 use crate::model::{Cancel, Digest};
 use crate::store::{LayerReader, Store, StoreError};
 
@@ -92,7 +92,7 @@ impl Patches {
         }
         let started = Instant::now();
         let dir = store.patches();
-        std::fs::create_dir_all(&dir).at("create", &dir)?;
+        calls::create_dir_all(&dir).at("create", &dir)?;
         let staged = Staged::new_in(&dir)?;
         let maker = Maker {
             old,

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::event::{At, Event, Line, NodeState, Outcome};
 use super::plan::{PLAN_FORMAT, Plan};
-use crate::fs::{AppendLog, IoError, IoResultExt as _, replace, sync_dir};
+use crate::fs::{AppendLog, IoError, IoResultExt as _, calls, replace, sync_dir};
 use crate::model::Timestamp;
 
 const PLAN: &str = "plan.json";
@@ -118,7 +118,7 @@ impl Rollouts {
     pub fn begin(&self, plan: &Plan) -> Result<Journal, JournalError> {
         let id = new_id(self.ids()?.last().map(String::as_str));
         let folder = self.0.join(&id);
-        std::fs::create_dir_all(&folder).at("create", &folder)?;
+        calls::create_dir_all(&folder).at("create", &folder)?;
         sync_dir(&self.0)?;
         save_plan(&folder.join(PLAN), plan)?;
         let log = AppendLog::open(&folder.join(JOURNAL))?;

@@ -9,7 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::{Store, StoreError, Tagged};
 use crate::bundle::Manifest;
 use crate::bundle::manifest::MAX_MANIFEST;
-use crate::fs::{IoResultExt as _, LockKind, is_leftover};
+use crate::fs::{IoResultExt as _, LockKind, calls, is_leftover};
 use crate::model::{Digest, Role};
 
 /// Something that goes.
@@ -178,10 +178,10 @@ fn remove(plan: &GcPlan) -> Result<(), StoreError> {
         for item in &plan.items {
             match item {
                 Garbage::Cache { path, .. } if cache_first => {
-                    std::fs::remove_file(path).at("remove", path)?;
+                    calls::remove_file(path).at("remove", path)?;
                 }
                 Garbage::Blob { path, .. } if !cache_first => {
-                    std::fs::remove_file(path).at("remove", path)?;
+                    calls::remove_file(path).at("remove", path)?;
                 }
                 Garbage::Bundle(_) | Garbage::Cache { .. } | Garbage::Blob { .. } => {}
             }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Store;
 use crate::bundle::{Layer, TocPlace};
-use crate::fs::{IoError, IoResultExt as _, replace};
+use crate::fs::{IoError, IoResultExt as _, calls, replace};
 use crate::model::Digest;
 
 /// A layer that was built before.
@@ -55,7 +55,7 @@ fn read<T: DeserializeOwned>(path: &Utf8Path) -> Option<T> {
 fn write<T: Serialize>(path: &Utf8Path, value: &T) -> Result<(), IoError> {
     let bytes = serde_json::to_vec(value).at("write", path)?;
     if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).at("create", dir)?;
+        calls::create_dir_all(dir).at("create", dir)?;
     }
     replace(path, &bytes)
 }

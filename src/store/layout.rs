@@ -6,7 +6,9 @@ use std::io::{Read as _, Write as _};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{Index, StoreError};
-use crate::fs::{DirLock, IoError, IoResultExt as _, LockKind, Staged, clear_leftovers, replace, sync_dir};
+use crate::fs::{
+    DirLock, IoError, IoResultExt as _, LockKind, Staged, calls, clear_leftovers, replace, sync_dir,
+};
 use crate::model::{Cancel, Digest};
 
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -26,7 +28,7 @@ impl Store {
     pub fn create(root: &Utf8Path, cancel: &Cancel) -> Result<Self, StoreError> {
         let store = Self { root: root.to_owned(), cancel: cancel.clone() };
         for dir in [store.blobs(), store.cache().join("layers"), store.cache().join("bundles")] {
-            std::fs::create_dir_all(&dir).at("create", &dir)?;
+            calls::create_dir_all(&dir).at("create", &dir)?;
         }
         let alone = DirLock::attempt(root, LockKind::Exclusive)?;
         if alone.is_some() {

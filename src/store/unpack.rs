@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::{LayerReader, Store, StoreError, StoredBundle};
 use crate::bundle::{Entry, Frame, Node, Tree, layout};
-use crate::fs::{IoError, IoResultExt as _};
+use crate::fs::{IoError, IoResultExt as _, calls};
 use crate::model::{Cancel, Digest, Hasher};
 
 /// What was written.
@@ -71,7 +71,7 @@ impl Store {
 }
 
 fn make_empty(dir: &Utf8Path) -> Result<(), StoreError> {
-    std::fs::create_dir_all(dir).at("create", dir)?;
+    calls::create_dir_all(dir).at("create", dir)?;
     if dir.read_dir_utf8().at("read", dir)?.next().is_some() {
         return Err(StoreError::NotEmpty(dir.to_owned()));
     }

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::{Pid, Signal};
 
 use super::process;
-use crate::fs::IoError;
+use crate::fs::{IoError, IoResultExt as _};
 
 /// How long KILL may take.
 pub(super) const AFTER_KILL: Duration = Duration::from_secs(10);
@@ -29,15 +29,29 @@ impl Leader {
     /// started beside it then.
     pub(super) fn lives(self) -> bool {
         match process::stat(self.pid) {
-            Ok(found) => found.is_some_and(|stat| stat.start == self.start && !stat.zombie),
+            Ok(found) => found.is_some_and(|stat| self.is(stat)),
             Err(_) => true,
         }
     }
 
     /// Whether it or one of its group still lives. While one does, its number is not given out again.
     pub(super) fn group_lives(self) -> bool {
+        self.look_at_group().unwrap_or(true)
+    }
+
+    /// The same, where that it cannot be looked at is an answer of its own.
+    pub(super) fn look_at_group(self) -> Result<bool, IoError> {
         // The leader first: asking for one is cheaper than for all.
-        self.lives() || (self.pid != 0 && !process::members(self.pid).is_ok_and(|members| members.is_empty()))
+        if self.pid == 0 {
+            return Ok(self.lives());
+        }
+        let members = || process::members(self.pid).at("look for processes in", Utf8Path::new("/proc"));
+        Ok(process::stat(self.pid).is_ok_and(|stat| stat.is_some_and(|stat| self.is(stat)))
+            || !members()?.is_empty())
+    }
+
+    fn is(self, stat: process::Stat) -> bool {
+        stat.start == self.start && !stat.zombie
     }
 
     /// Signals the whole group.

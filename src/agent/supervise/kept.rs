@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{SuperviseError, Unit};
 use crate::agent::layout::RoleDir;
 use crate::agent::names::ReleaseName;
-use crate::fs::{IoResultExt as _, replace_with_mode};
+use crate::fs::{IoResultExt as _, calls, replace_with_mode};
 use crate::model::{Digest, Supervision};
 
 const FORMAT: u32 = 1;
@@ -73,7 +73,7 @@ impl Kept {
 
 /// Removes a file, if it is there.
 pub(super) fn remove(path: &camino::Utf8Path) -> Result<(), crate::fs::IoError> {
-    match std::fs::remove_file(path) {
+    match calls::remove_file(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => other.at("remove", path),
     }

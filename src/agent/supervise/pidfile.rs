@@ -169,7 +169,7 @@ impl Supervisor for Pidfile {
             if !leader.wait_until(Instant::now() + timeout) {
                 stopped.killed = true;
                 leader.send(Signal::KILL)?;
-                if !leader.wait_until(Instant::now() + AFTER_KILL) {
+                if !leader.wait_until(Instant::now() + AFTER_KILL) && leader.look_at_group()? {
                     return Err(SuperviseError::Unkillable(running.pid));
                 }
             }

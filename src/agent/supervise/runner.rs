@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::SuperviseError;
 use crate::agent::layout::RoleDir;
-use crate::fs::{IoError, IoResultExt as _, Staged, sync_dir, temporary_name};
+use crate::fs::{IoError, IoResultExt as _, Staged, calls, sync_dir, temporary_name};
 
 /// The running program; also when its file was replaced or removed meanwhile.
 const SELF: &str = "/proc/self/exe";
@@ -51,9 +51,9 @@ fn link(path: &Utf8Path) -> Result<bool, IoError> {
     if !std::fs::metadata(&own).is_ok_and(fits) || std::fs::hard_link(&own, &temporary).is_err() {
         return Ok(false);
     }
-    let renamed = std::fs::rename(&temporary, path).at("rename a file to", path);
+    let renamed = calls::rename(&temporary, path).at("rename a file to", path);
     // Two names of one file are not renamed over each other.
-    let _ = std::fs::remove_file(&temporary);
+    let _ = calls::remove_file(&temporary);
     renamed?;
     // Its name may have been another file's by then.
     Ok(is_same(path))

@@ -9,7 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::project::write as write_file;
 use crate::cli::error::{Failure, exit};
-use crate::fs::IoResultExt as _;
+use crate::fs::{IoResultExt as _, calls};
 
 /// How many there are.
 pub(super) const COUNT: usize = 3;
@@ -90,7 +90,7 @@ fn needed(program: &str) -> Result<Utf8PathBuf, Failure> {
 /// An sshd on loopback with keys of its own, for whoever runs the demo.
 fn start_sshd(dir: &Utf8Path, port: u16) -> Result<Child, Failure> {
     let (sshd, keygen) = (needed("sshd")?, needed("ssh-keygen")?);
-    std::fs::create_dir_all(dir).at("create", dir)?;
+    calls::create_dir_all(dir).at("create", dir)?;
     for name in ["host", "client"] {
         let key = dir.join(name);
         let made = Command::new(&keygen)

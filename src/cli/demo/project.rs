@@ -2,7 +2,7 @@
 
 use camino::Utf8Path;
 
-use crate::fs::{IoError, IoResultExt as _};
+use crate::fs::{IoError, IoResultExt as _, calls};
 
 const PROJECT: &str = r#"schema = 1
 name = "demo"
@@ -85,7 +85,7 @@ pub(super) fn write_project(folder: &Utf8Path, program: &Utf8Path) -> Result<(),
 /// Writes a file, and the folders above it.
 pub(super) fn write(path: &Utf8Path, bytes: &[u8]) -> Result<(), IoError> {
     if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).at("create", dir)?;
+        calls::create_dir_all(dir).at("create", dir)?;
     }
     std::fs::write(path, bytes).at("write", path)
 }

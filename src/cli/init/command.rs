@@ -13,7 +13,7 @@ use super::{ask, write};
 use crate::cli::args::Init;
 use crate::cli::context::Context;
 use crate::cli::error::{Failure, exit};
-use crate::fs::{IoResultExt as _, replace};
+use crate::fs::{IoResultExt as _, calls, replace};
 
 /// Makes a project of what is in install/.
 pub(in crate::cli) fn run(context: &Context, args: &Init) -> Result<u8, Failure> {
@@ -49,7 +49,7 @@ pub(in crate::cli) fn run(context: &Context, args: &Init) -> Result<u8, Failure>
     for (path, text) in &files {
         let path = folder.join(path);
         let dir = path.parent().unwrap_or(&folder);
-        std::fs::create_dir_all(dir).at("create", dir)?;
+        calls::create_dir_all(dir).at("create", dir)?;
         replace(&path, text.as_bytes())?;
         if text.starts_with("#!") {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))

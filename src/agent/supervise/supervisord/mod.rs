@@ -106,7 +106,7 @@ impl Supervisor for Supervisord {
                 if !leader.wait_until(begun + timeout) {
                     stopped.killed = true;
                     leader.send(Signal::KILL)?;
-                    if !leader.wait_until(Instant::now() + AFTER_KILL) {
+                    if !leader.wait_until(Instant::now() + AFTER_KILL) && leader.look_at_group()? {
                         return Err(SuperviseError::Unkillable(leader.pid));
                     }
                 }

@@ -12,7 +12,7 @@ use camino::Utf8PathBuf;
 
 use crate::agent::accounts;
 use crate::agent::supervise::SuperviseError;
-use crate::fs::IoResultExt as _;
+use crate::fs::{IoResultExt as _, calls};
 
 /// How long it may take to say how a unit is.
 const SHOW: Duration = Duration::from_secs(20);
@@ -113,7 +113,7 @@ impl Manager {
     pub(super) fn dir(&self) -> Result<Utf8PathBuf, SuperviseError> {
         let Some(user) = &self.user else { return Ok("/etc/systemd/system".into()) };
         let dir = Utf8PathBuf::from(&user.home).join(".config/systemd/user");
-        std::fs::create_dir_all(&dir).at("create", &dir)?;
+        calls::create_dir_all(&dir).at("create", &dir)?;
         let meta = dir.metadata().at("read", &dir)?;
         if meta.uid() != rustix::process::geteuid().as_raw() {
             let what = format!("{dir} is not {}'s own", user.name);
