@@ -124,6 +124,11 @@ pub(super) fn activate(desk: &mut Desk, wanted: &Activation) -> Result<Activated
     check_link(desk)?;
     if found == to {
         let guarded = desk.state().unconfirmed.as_ref().is_some_and(|waiting| waiting.deadline.is_some());
+        if let Some(within) = wanted.confirm_within.filter(|within| guarded && !within.is_zero()) {
+            // Whoever goes on with it has all of the time.
+            desk.record(Record::Rearmed { confirm: deadline(within) })?;
+            guard::ensure(desk.root(), desk.dir()).map_err(ActivateError::Guard)?;
+        }
         return Ok(Activated { from, to, already: true, guarded });
     }
     if found != wanted.from {

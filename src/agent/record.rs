@@ -72,7 +72,7 @@ pub enum Record {
         /// Why.
         why: String,
     },
-    /// The time to confirm counts anew, because the machine was started anew.
+    /// The time to confirm counts anew: the machine was started anew, or another rollout goes on with it.
     Rearmed {
         /// Until when.
         confirm: Deadline,

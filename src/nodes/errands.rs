@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use super::survey::{Problem, Seen, Survey, Surveyor, bad_release, healthy};
+use super::survey::{Problem, Seen, Survey, Surveyor, bad_release, healthy, unconfirmed_from};
 use crate::agent::{Errand, RoleStatus};
 use crate::model::Role;
 use crate::rollout::{At, Candidate, Change, Goal, Kind, NodeError};
@@ -107,6 +107,7 @@ impl Surveyor<'_> {
             role: at.role.clone(),
             zone: self.zone(&at.node),
             on_target: from == errand.to,
+            unconfirmed_from: unconfirmed_from(status, from == errand.to && kind == Kind::Promote),
             up: self.ready.contains(at),
             healthy: status.is_some_and(healthy) && self.ready.contains(at),
             goal: errand.to.clone().map_or(Goal::Nothing, Goal::Release),

@@ -79,6 +79,11 @@ pub fn healthy(status: &RoleStatus) -> bool {
         && status.bad.iter().all(|bad| bad.release != *release)
 }
 
+/// What was current before an earlier rollout made the target so, while that is not confirmed.
+pub(super) fn unconfirmed_from(status: Option<&RoleStatus>, on_target: bool) -> Option<ReleaseName> {
+    status.filter(|_| on_target)?.unconfirmed.as_ref()?.from.clone()
+}
+
 /// Of what templates see on a node besides secrets.
 pub fn inputs(cluster: &Cluster, node: &NodeName, forming: bool) -> Option<Digest> {
     let node = cluster.find(node.as_str())?;
@@ -316,6 +321,7 @@ impl Surveyor<'_> {
             node: at.node.clone(),
             role: at.role.clone(),
             zone: self.zone(&at.node),
+            unconfirmed_from: unconfirmed_from(status, preview.same),
             from,
             goal: Goal::Bundle(digest),
             to: Some(target.bundle.tagged.version.clone()),

@@ -70,9 +70,10 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
         let plan = &track.plan;
         NodePlan {
             from: plan.to.clone(),
-            to: plan.from.clone(),
+            to: plan.prior().map(|prior| prior.version().clone()),
             from_release: track.to.clone(),
-            goal: plan.from_release.clone().map_or(Goal::Nothing, Goal::Release),
+            goes_back_to: None,
+            goal: plan.prior().cloned().map_or(Goal::Nothing, Goal::Release),
             healthy: true,
             bytes_to_send: 0,
             files_added: plan.files_removed,
@@ -82,7 +83,7 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
             steps: steps(
                 Kind::Rollback,
                 &self.plan.policy,
-                plan.service && plan.from_release.is_some(),
+                plan.service && plan.prior().is_some(),
                 plan.drains,
                 false,
             ),

@@ -64,8 +64,12 @@ pub struct NodePlan {
     pub from: Option<Version>,
     /// The version that shall be.
     pub to: Option<Version>,
-    /// The release that is current, and what going back goes to.
+    /// The release that is current.
     pub from_release: Option<ReleaseName>,
+    /// What going back goes to, if that is another: an earlier rollout made the target current, and nobody has
+    /// confirmed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goes_back_to: Option<ReleaseName>,
     /// What shall be current.
     pub goal: Goal,
     /// The failure zone.
@@ -96,6 +100,13 @@ pub struct NodePlan {
     pub inputs: Option<Digest>,
     /// What is done, in this order.
     pub steps: Vec<Step>,
+}
+
+impl NodePlan {
+    /// What going back goes to.
+    pub fn prior(&self) -> Option<&ReleaseName> {
+        self.goes_back_to.as_ref().or(self.from_release.as_ref())
+    }
 }
 
 /// Nodes that are changed at the same time.

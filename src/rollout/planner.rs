@@ -32,6 +32,8 @@ pub struct Candidate {
     pub zone: Option<String>,
     /// What is current.
     pub from: Option<ReleaseName>,
+    /// What was current before an earlier rollout made the target so, which nobody has confirmed yet.
+    pub unconfirmed_from: Option<ReleaseName>,
     /// What shall be current.
     pub goal: Goal,
     /// Its version.
@@ -271,6 +273,7 @@ fn node_plan(scope: &Scope<'_>, one: Candidate) -> NodePlan {
         role: one.role,
         to: one.to,
         from_release: one.from,
+        goes_back_to: one.unconfirmed_from,
         goal: one.goal,
         zone: one.zone,
         service: one.service,

@@ -55,7 +55,7 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
         Errand {
             rollout: self.id.to_owned(),
             kind: self.plan.kind.command().to_owned(),
-            from: track.plan.from_release.clone(),
+            from: track.plan.prior().cloned(),
             to: track.to.clone(),
             who: self.operator.who.clone(),
             host: self.operator.host.clone(),
@@ -170,8 +170,10 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
                 let found = role_of(&track.plan, &status);
                 let known = found.filter(|found| found.kind.is_some() || found.probe.is_some());
                 if let Some(found) = known {
-                    track.back_gate = Gate::Known(found.probe.clone());
-                    if !track.moves() {
+                    if track.plan.goes_back_to.is_none() {
+                        track.back_gate = Gate::Known(found.probe.clone());
+                    }
+                    if track.is_there() {
                         track.gate = Gate::Known(found.probe.clone());
                     }
                 }

@@ -87,9 +87,14 @@ impl Track {
         !self.begun.is_empty()
     }
 
-    /// Whether the target is another release than what was current.
+    /// Whether the target is another release than the one that going back goes to.
     pub(super) fn moves(&self) -> bool {
-        self.to != self.plan.from_release
+        self.to.as_ref() != self.plan.prior()
+    }
+
+    /// Whether the target is current already.
+    pub(super) fn is_there(&self) -> bool {
+        self.to == self.plan.from_release
     }
 
     /// The service goes down now.

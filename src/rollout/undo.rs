@@ -22,7 +22,7 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
     pub(super) async fn undo(&self, why: &Failed) -> Vec<Failed> {
         let (touched, from) = {
             let track = self.track.borrow();
-            (track.is_touched(), track.plan.from_release.clone())
+            (track.is_touched(), track.plan.prior().cloned())
         };
         if !touched {
             self.track.borrow_mut().state = NodeState::Untouched;
@@ -77,7 +77,7 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
             && self.kind == super::plan::Kind::Promote
             && track.has_begun(StepKind::Activate)
             && !track.confirmed
-            && track.plan.from_release.is_some()
+            && track.plan.prior().is_some()
             && track.moves()
     }
 

@@ -230,6 +230,46 @@ fn resume_goes_on_where_a_killed_controller_left() {
 }
 
 #[test]
+fn resume_beside_a_guard_that_goes_back() {
+    let lab = broken(Mode::Good, "confirm_within = \"1500ms\"");
+    for (version, later) in [("3", 1150), ("4", 1300), ("5", 1400), ("6", 1550)] {
+        lab.build(version, Mode::Good);
+        let mut child = lab.spawn(&["promote", "--format", "json"]);
+        let _rest = wait_for(&mut child, "step-done", "n1", "activate");
+        let activated = std::time::Instant::now();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(later).saturating_sub(activated.elapsed()));
+        // In time, the guard's time counts anew and the rollout ends; otherwise it says what the guard did.
+        let out = lab.run(&["resume"]);
+        let said = crate::lab::text(&out);
+        match out.status.code() {
+            Some(0) => {}
+            Some(1) => {
+                let known = ["was marked bad: not confirmed within 1s 500ms", "the node has moved since"];
+                assert!(known.iter().any(|known| said.contains(known)), "{said}");
+            }
+            Some(3) => assert!(said.contains("n1 web rolled back"), "{said}"),
+            code => panic!("{later} ms: {code:?}\n{said}"),
+        }
+        lab.expect(0, &["promote", "--force"]);
+        assert_eq!(lab.answers(), [version; 3]);
+    }
+}
+
+#[test]
+fn what_another_rollout_activated_goes_back_to_what_was_before_it() {
+    let lab = broken(Mode::Sick, "gate_timeout = \"1500ms\"\nconfirm_within = \"1m\"");
+    let mut child = lab.spawn(&["promote", "--format", "json"]);
+    let _rest = wait_for(&mut child, "step-done", "n1", "start");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let finished = lab.finished(3, &["resume"]);
+    assert_eq!(states(&finished)[0], "rolled-back", "{finished}");
+    assert_eq!(lab.answers(), ["1", "1", "1"]);
+}
+
+#[test]
 fn another_machine_goes_on_from_what_the_nodes_know() {
     let lab = broken(Mode::Good, "");
     let mut child = lab.spawn(&["promote", "--format", "json"]);

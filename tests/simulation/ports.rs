@@ -234,6 +234,11 @@ impl Nodes for World {
                 guarded: swap.confirm_within.is_some(),
             };
             if place.current == swap.to {
+                if let (Some((_, Some(deadline))), Some(within)) =
+                    (&mut place.unconfirmed, swap.confirm_within)
+                {
+                    *deadline = now + within.0;
+                }
                 return Ok(answer(true));
             }
             if place.current != swap.from {

@@ -270,7 +270,7 @@ async fn whole(world: &World, tally: &mut Tally, aloud: bool) {
                 if aloud {
                     println!("{id}: {finished:?}");
                 }
-                judge(world, &finished, &before);
+                judge(world, &plan, &finished, &before);
                 if finished.outcome == Outcome::Succeeded {
                     break;
                 }
@@ -367,8 +367,15 @@ fn replan(world: &World, target: &Version, elsewhere: bool) -> Plan {
 }
 
 /// What a rollout says at its end must be so.
-fn judge(world: &World, finished: &Finished, before: &BTreeMap<NodeName, (Option<ReleaseName>, bool)>) {
+fn judge(
+    world: &World,
+    plan: &Plan,
+    finished: &Finished,
+    before: &BTreeMap<NodeName, (Option<ReleaseName>, bool)>,
+) {
     let places = world.places.borrow();
+    let priors: BTreeMap<&NodeName, Option<&ReleaseName>> =
+        plan.nodes().map(|one| (&one.node, one.prior())).collect();
     for result in &finished.nodes {
         let place = &places[&result.at.node];
         let (was, was_down) = &before[&result.at.node];
@@ -383,9 +390,10 @@ fn judge(world: &World, finished: &Finished, before: &BTreeMap<NodeName, (Option
                 }
             }
             NodeState::RolledBack => {
-                if place.current != *was {
+                let prior = priors[&result.at.node];
+                if place.current.as_ref() != prior {
                     world.break_rule(&format!(
-                        "{}: said to be back, and {:?} is current, not {was:?}",
+                        "{}: said to be back, and {:?} is current, not {prior:?}",
                         result.at.node, place.current
                     ));
                 }

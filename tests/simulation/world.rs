@@ -222,6 +222,11 @@ impl World {
                 role: self.role.clone(),
                 zone: place.zone.clone(),
                 from: place.current.clone(),
+                unconfirmed_from: place
+                    .unconfirmed
+                    .as_ref()
+                    .filter(|_| on_target)
+                    .and_then(|(from, _)| from.clone()),
                 goal,
                 to: Some(to),
                 on_target,

@@ -114,6 +114,7 @@ impl Fake {
                 service: true,
                 drains: false,
                 reloads: false,
+                unconfirmed_from: None,
                 rank: 0,
                 change: Change::default(),
                 point_of_no_return: false,

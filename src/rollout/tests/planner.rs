@@ -23,6 +23,7 @@ fn candidate(node: &str, role: &str) -> Candidate {
         service: true,
         drains: false,
         reloads: false,
+        unconfirmed_from: None,
         rank: 0,
         change: Change::default(),
         point_of_no_return: false,
