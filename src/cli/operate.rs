@@ -73,6 +73,15 @@ pub(super) fn signals() -> Interrupted {
 pub(super) type Wanted = Vec<(NodeName, Vec<Role>)>;
 
 impl Session {
+    /// Those of the nodes that do not answer.
+    pub(super) fn silent(&self, wanted: &Wanted) -> Vec<Problem> {
+        let silent = |(node, _): &(NodeName, Vec<Role>)| {
+            let error = self.seen.get(node)?.as_ref().err()?.clone();
+            Some(Problem { node: node.clone(), role: None, error })
+        };
+        wanted.iter().filter_map(silent).collect()
+    }
+
     /// Connects to every node that has one of the roles in `wanted`; where a service of these is asked about its
     /// cluster through others, to all nodes. One of those that cannot be reached is nobody's problem.
     pub(super) async fn open(loaded: Loaded, wanted: &Wanted) -> Self {
@@ -299,14 +308,11 @@ fn saved(context: &Context, session: &Session, wanted: &Wanted, plan: &Plan) -> 
     for (node, role, error) in plan.moved(status, seen) {
         found.push(Problem { node, role: Some(role), error });
     }
-    for (node, _) in wanted {
-        if let Some(Err(error)) = session.seen.get(node) {
-            found.push(Problem { node: node.clone(), role: None, error: error.clone() });
-        } else if !session.seen.contains_key(node) {
-            let message = format!("the plan has node `{node}`, which the cluster has not");
-            return Err(Failure::new(exit::INVALID, "plan", message));
-        }
+    if let Some((node, _)) = wanted.iter().find(|(node, _)| !session.seen.contains_key(node)) {
+        let message = format!("the plan has node `{node}`, which the cluster has not");
+        return Err(Failure::new(exit::INVALID, "plan", message));
     }
+    found.extend(session.silent(wanted));
     if !found.is_empty() {
         return Err(problems(&found));
     }

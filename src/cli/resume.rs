@@ -82,12 +82,7 @@ async fn elsewhere(
 
 /// Nodes that do not answer may be the ones that are left half way: nobody goes on without asking for that.
 fn silent(session: &Session, selected: &Wanted) -> Result<(), Failure> {
-    let mut found = Vec::new();
-    for (node, _) in selected {
-        if let Some(Err(error)) = session.seen.get(node) {
-            found.push(crate::nodes::Problem { node: node.clone(), role: None, error: error.clone() });
-        }
-    }
+    let found = session.silent(selected);
     if found.is_empty() {
         return Ok(());
     }

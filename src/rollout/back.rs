@@ -7,6 +7,8 @@
 
 use std::cell::RefCell;
 
+use futures_util::future::join_all;
+
 use super::engine::{Run, is_left_down};
 use super::event::{Event, Failed, NodeState};
 use super::plan::{Goal, Kind, NodePlan};
@@ -31,20 +33,9 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
             return;
         }
         // Whoever goes on with this, from whatever machine, goes on going back.
-        for (track, way) in ways.iter().flatten() {
-            let (at, errand) = {
-                let (track, way) = (track.borrow(), way.borrow());
-                let errand = Errand {
-                    kind: Kind::Rollback.command().to_owned(),
-                    from: track.to.clone(),
-                    to: way.to.clone(),
-                    ..self.errand(&track)
-                };
-                (track.at(), errand)
-            };
-            // The nodes are told for the case that this process dies; that they cannot be is none to stop for.
-            let _ = self.nodes.plan(&at.node, &at.role, &errand).await;
-        }
+        let errand = |way: &Track| Errand { kind: Kind::Rollback.command().to_owned(), ..self.errand(way) };
+        // The nodes are told for the case that this process dies; that they cannot be is none to stop for.
+        let _ = self.tell(ways.iter().flatten().map(|(_, way)| way), errand).await;
         for (index, wave) in ways.iter().enumerate() {
             let tracks: Vec<&RefCell<Track>> = wave.iter().map(|(_, way)| way).collect();
             let nodes = tracks.iter().map(|track| track.borrow().at()).collect();
@@ -93,18 +84,21 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
     }
 
     async fn can_go_back(&self, ways: &[Vec<(&RefCell<Track>, RefCell<Track>)>]) -> bool {
-        let mut failures = Vec::new();
-        for (track, way) in ways.iter().flatten() {
+        let looks = ways.iter().flatten().map(async |(track, way)| {
             let plan = way.borrow().plan.clone();
             let found = match self.nodes.status(&plan.node).await {
                 Ok(_) if track.borrow().plan.point_of_no_return => Err(no_return(&plan)),
                 Ok(status) => check(&plan, &status),
                 Err(error) => Err(error),
             };
+            (track, found)
+        });
+        let mut failures = Vec::new();
+        for (track, found) in join_all(looks).await {
             if let Err(error) = found {
                 let mut track = track.borrow_mut();
                 track.state = NodeState::NeedsPerson;
-                track.next = Some(format!("windlass status --nodes {}", plan.node));
+                track.next = Some(format!("windlass status --nodes {}", track.plan.node));
                 let (at, step) = (track.at(), StepKind::Preflight);
                 let event = Event::UndoFailed { at: at.clone(), step, error: error.clone() };
                 let _ = self.recorder.record(event, false);

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
@@ -31,23 +32,31 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
 
     /// Every node knows what is going to be done with it: any machine can go on with that.
     async fn note_errands(&self, all: &[&RefCell<Track>]) -> Result<(), Vec<Failed>> {
-        let mut running: FuturesUnordered<_> = all
-            .iter()
-            .map(async |track| {
-                let (at, errand) = {
-                    let track = track.borrow();
-                    (track.at(), self.errand(&track))
-                };
-                let outcome = self.nodes.plan(&at.node, &at.role, &errand).await;
-                track.borrow_mut().noted = outcome.is_ok();
-                outcome.map_err(|error| Failed { at, step: StepKind::Stage, undo: false, error })
-            })
-            .collect();
         let mut failures = Vec::new();
-        while let Some(outcome) = running.next().await {
-            failures.extend(outcome.err());
+        for (track, outcome) in self.tell(all.iter().copied(), |track| self.errand(track)).await {
+            let mut track = track.borrow_mut();
+            track.noted = outcome.is_ok();
+            let failed = |error| Failed { at: track.at(), step: StepKind::Stage, undo: false, error };
+            failures.extend(outcome.err().map(failed));
         }
         if failures.is_empty() { Ok(()) } else { Err(failures) }
+    }
+
+    /// Writes errands into the nodes' journals, all at once; what became of each.
+    pub(super) async fn tell<'t>(
+        &self,
+        all: impl IntoIterator<Item = &'t RefCell<Track>>,
+        errand: impl Fn(&Track) -> Errand,
+    ) -> Vec<(&'t RefCell<Track>, Result<(), NodeError>)> {
+        let errand = &errand;
+        let telling = all.into_iter().map(async |track| {
+            let (at, errand) = {
+                let track = track.borrow();
+                (track.at(), errand(&track))
+            };
+            (track, self.nodes.plan(&at.node, &at.role, &errand).await)
+        });
+        join_all(telling).await
     }
 
     /// What a node's journal shall say.
