@@ -8,127 +8,55 @@ use crate::long;
 use crate::operations::{self, Operation, outcome};
 use crate::tracer::{Hit, Tracer};
 
-const SPACE: &[&str] = &[
-    "creat",
-    "write",
-    "pwrite64",
-    "fsync",
-    "fdatasync",
-    "syncfs",
-    "rename",
-    "renameat",
-    "renameat2",
-    "link",
-    "linkat",
-    "symlink",
-    "symlinkat",
-    "mkdir",
-    "mkdirat",
-];
-const NAMES: &[&str] = &[
-    "creat",
-    "rename",
-    "renameat",
-    "renameat2",
-    "link",
-    "linkat",
-    "symlink",
-    "symlinkat",
-    "unlink",
-    "unlinkat",
-    "rmdir",
-    "mkdir",
-    "mkdirat",
-    "chmod",
-    "fchmod",
-    "fchmodat",
-    "utimensat",
-    "ftruncate",
-];
-const ALL: &[&str] = &[
-    "creat",
-    "write",
-    "pwrite64",
-    "fsync",
-    "fdatasync",
-    "syncfs",
-    "rename",
-    "renameat",
-    "renameat2",
-    "link",
-    "linkat",
-    "symlink",
-    "symlinkat",
-    "unlink",
-    "unlinkat",
-    "rmdir",
-    "mkdir",
-    "mkdirat",
-    "chmod",
-    "fchmod",
-    "fchmodat",
-    "utimensat",
-    "ftruncate",
-];
-const INTERRUPTED: &[&str] = &[
-    "creat",
-    "write",
-    "pwrite64",
-    "fsync",
-    "fdatasync",
-    "syncfs",
-    "rename",
-    "renameat",
-    "renameat2",
-    "link",
-    "linkat",
-    "symlink",
-    "symlinkat",
-    "unlink",
-    "unlinkat",
-    "rmdir",
-    "mkdir",
-    "mkdirat",
-    "fchmod",
-    "ftruncate",
-    "flock",
-];
+const WRITES: &[&str] = &["creat", "write", "pwrite64"];
+const SYNCS: &[&str] = &["fsync", "fdatasync", "syncfs"];
+const NAMES: &[&str] =
+    &["rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat", "mkdir", "mkdirat"];
+const REMOVALS: &[&str] = &["unlink", "unlinkat", "rmdir"];
+const CHANGES: &[&str] = &["chmod", "fchmod", "fchmodat", "utimensat", "ftruncate"];
 
 /// What is told instead of what was asked for, and by which calls.
-const ERRORS: &[(&str, &[&str])] = &[
-    ("ENOSPC", SPACE),
-    ("EIO", ALL),
-    ("EINTR", INTERRUPTED),
-    ("EROFS", NAMES),
-    ("ENOSPC+", SPACE),
-    ("EDQUOT", SPACE),
-    ("EMFILE", &["open"]),
-    ("EIO+", ALL),
-    ("EROFS+", NAMES),
-    ("EMFILE+", &["open"]),
-    ("EAGAIN", &["clone", "clone3", "vfork", "fork"]),
-];
+fn errors() -> Vec<(&'static str, Vec<&'static str>)> {
+    let space = [WRITES, SYNCS, NAMES].concat();
+    let names = [&["creat"], NAMES, REMOVALS, CHANGES].concat();
+    let all = [WRITES, SYNCS, NAMES, REMOVALS, CHANGES].concat();
+    let interrupted = [&*space, REMOVALS, &["fchmod", "ftruncate", "flock"]].concat();
+    vec![
+        ("ENOSPC", space.clone()),
+        ("EIO", all.clone()),
+        ("EINTR", interrupted),
+        ("EROFS", names.clone()),
+        ("ENOSPC+", space.clone()),
+        ("EDQUOT", space),
+        ("EMFILE", vec!["open"]),
+        ("EIO+", all),
+        ("EROFS+", names),
+        ("EMFILE+", vec!["open"]),
+        ("EAGAIN", vec!["clone", "clone3", "vfork", "fork"]),
+    ]
+}
 
 /// Has each call fail, in each way; in the short version each `step`th, in one way.
 fn fails_everywhere(bench: &Bench, tracer: &mut Tracer, operation: &Operation, step: usize) {
     let args: Vec<&str> = operation.args.iter().map(String::as_str).collect();
-    let mut hit = |at, (what, counted)| {
+    let errors = errors();
+    let mut hit = |at, (what, counted): &(&'static str, Vec<&'static str>)| {
         bench.reset();
         (operation.ready)(bench, operation.name);
         let before = outcome(&bench.at_rest(operation.name));
         let hit = Hit { at, what, counted, follow: false };
         (before, bench.hit(tracer, &args, operation.stdin.as_deref(), hit))
     };
-    let (_, whole) = hit(usize::MAX >> 1, ERRORS[0]);
+    let (_, whole) = hit(usize::MAX >> 1, &errors[0]);
     assert_eq!(whole.code, Some(0), "{}: {}{}", operation.name, whole.stdout, whole.stderr);
     let wanted = outcome(&bench.at_rest(operation.name));
     let step = if long() { 1 } else { step };
     let first = usize::try_from(std::process::id()).unwrap();
     let dir = bench.lab.dir.to_str().unwrap();
     let (mut tries, mut failures) = (0, 0);
-    for (number, error) in ERRORS.iter().enumerate() {
+    for (number, error) in errors.iter().enumerate() {
         for at in (1 + (first + number) % step..).step_by(step) {
-            let (before, ended) = hit(at, *error);
+            let (before, ended) = hit(at, error);
             if ended.hits == 0 {
                 assert_eq!(ended.code, Some(0), "{}: {}", operation.name, ended.stderr);
                 break;
