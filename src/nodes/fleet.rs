@@ -49,8 +49,10 @@ impl Member {
         {
             match self.remote.reconnect().await {
                 Ok(()) => answer = self.remote.call(request.clone()).await,
+                Err(RemoteError::Locked { owner, .. }) if self.remote.is_own(owner.as_deref()) => {
+                    sleep(PAUSE).await;
+                }
                 // Somebody else took the lock: what was begun is theirs now.
-                Err(taken @ RemoteError::Locked { .. }) => return Err(taken),
                 Err(other) if !other.is_lost() => return Err(other),
                 Err(_) => sleep(PAUSE).await,
             }

@@ -59,6 +59,12 @@ pub enum RemoteError {
         /// For how long it was waited.
         within: Span,
     },
+    /// The lock went with a connection, and was not taken again.
+    #[error("{node}: its lock was lost with a connection")]
+    Unlocked {
+        /// Which node.
+        node: NodeName,
+    },
     /// What came back is no answer.
     #[error("{node}: the agent's answer cannot be understood: {what}")]
     Protocol {
@@ -180,6 +186,7 @@ impl RemoteError {
             Self::Start { .. } => "agent-start",
             Self::Ended { .. } => "agent-ended",
             Self::Silent { .. } => "agent-silent",
+            Self::Unlocked { .. } => "unlocked",
             Self::Protocol { .. } => "protocol",
             Self::Binary { .. } | Self::NoProgram { .. } => "agent-program",
         }
@@ -194,6 +201,7 @@ impl RemoteError {
             | Self::Start { node, .. }
             | Self::Ended { node, .. }
             | Self::Silent { node, .. }
+            | Self::Unlocked { node }
             | Self::Protocol { node, .. } => Some(node.as_str()),
             Self::Binary { .. } | Self::NoProgram { .. } => None,
         }
@@ -218,6 +226,9 @@ impl RemoteError {
                 "the node is up, but its disk may hang: look for processes in state D there".to_owned(),
                 "what it was asked for may still be done".to_owned(),
             ],
+            Self::Unlocked { .. } => {
+                vec!["`windlass resume` goes on, once the node can be reached".to_owned()]
+            }
             Self::Protocol { .. } => {
                 vec!["does a start-up file of the node's shell write to stdout?".to_owned()]
             }
@@ -240,6 +251,7 @@ impl RemoteError {
             | Self::Start { .. }
             | Self::Ended { .. }
             | Self::Silent { .. }
+            | Self::Unlocked { .. }
             | Self::Protocol { .. }
             | Self::Binary { .. } => 1,
         }
@@ -249,7 +261,7 @@ impl RemoteError {
     pub fn is_lost(&self) -> bool {
         match self {
             Self::Transport(error) => matches!(error.kind(), ErrorKind::Lost | ErrorKind::Unreachable),
-            Self::Ended { .. } | Self::Silent { .. } => true,
+            Self::Ended { .. } | Self::Silent { .. } | Self::Unlocked { .. } => true,
             Self::Agent { .. }
             | Self::Locked { .. }
             | Self::Start { .. }

@@ -1,6 +1,6 @@
 //! One node, connected: its agent, asked one thing after another or several at once.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ struct Shell {
     claim: Mutex<Claim>,
     link: Mutex<Arc<Link>>,
     held: tokio::sync::Mutex<Option<Held>>,
+    /// Whether the lock is to be held: it may be lost with a connection.
+    wanted: AtomicBool,
     /// 0 is none.
     token: AtomicU64,
 }
@@ -82,6 +84,7 @@ impl Remote {
             claim: Mutex::default(),
             link: Mutex::new(Arc::new(link)),
             held: tokio::sync::Mutex::default(),
+            wanted: AtomicBool::new(false),
             token: AtomicU64::new(0),
             agent,
             connector: connector.clone(),
@@ -92,11 +95,11 @@ impl Remote {
     /// was begun under the old one is refused by the node then.
     pub async fn reconnect(&self) -> Result<(), RemoteError> {
         let mut held = self.0.held.lock().await;
-        let had = held.take().is_some();
+        *held = None;
         self.0.token.store(0, Ordering::SeqCst);
         let (link, _) = link(&self.0.connector, &self.0.node, &self.0.agent).await?;
         *self.0.link.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(link);
-        if had {
+        if self.0.wanted.load(Ordering::SeqCst) {
             let claim = self.claim();
             *held = Some(self.take_lock(&claim).await?);
         }
@@ -127,6 +130,20 @@ impl Remote {
         Arc::clone(&self.0.link.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Fails where the lock is to be held and is not: the node would take it for one operation alone.
+    fn check_lock(&self) -> Result<(), RemoteError> {
+        if self.token().is_none() && self.0.wanted.load(Ordering::SeqCst) {
+            return Err(RemoteError::Unlocked { node: self.node().clone() });
+        }
+        Ok(())
+    }
+
+    /// Whether what holds the lock is an earlier connection of this very rollout, which has not fallen silent yet.
+    pub fn is_own(&self, owner: Option<&Owner>) -> bool {
+        let rollout = self.claim().rollout;
+        rollout.is_some() && owner.is_some_and(|owner| owner.rollout == rollout)
+    }
+
     fn claim(&self) -> Claim {
         self.0.claim.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -136,6 +153,7 @@ impl Remote {
     /// Several calls at a time go to processes of their own. A call that is given up (its future dropped) may
     /// still be done by the node.
     pub async fn call<T: DeserializeOwned>(&self, request: Request) -> Result<T, RemoteError> {
+        self.check_lock()?;
         let link = self.link();
         // The semaphore is never closed.
         let _place = link.places.acquire().await.ok();
@@ -174,6 +192,7 @@ impl Remote {
         let taken = self.take_lock(claim).await?;
         let owner = taken.owner.clone();
         *held = Some(taken);
+        self.0.wanted.store(true, Ordering::SeqCst);
         Ok(owner)
     }
 
@@ -200,6 +219,7 @@ impl Remote {
     /// Lets go of the lock and waits until the node has.
     pub async fn unlock(&self) {
         let held = self.0.held.lock().await.take();
+        self.0.wanted.store(false, Ordering::SeqCst);
         self.0.token.store(0, Ordering::SeqCst);
         if let Some(Held { mut lines, beat, .. }) = held {
             drop(beat);
@@ -215,6 +235,7 @@ impl Remote {
 
     /// Starts to push: `node receive`, which wants a header with [`Self::token`] in it.
     pub async fn receive(&self) -> Result<Receiving, RemoteError> {
+        self.check_lock()?;
         Ok(Receiving::new(self.node(), self.start(&self.link(), "receive").await?))
     }
 

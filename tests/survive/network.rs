@@ -299,7 +299,8 @@ fn a_node_that_is_up_but_hangs() {
         };
         let (code, took, stopped) = net.promote_until("step-started", step, &|| signal(Signal::STOP));
         assert!(stopped && took < BOUND, "{step}: {took:?}");
-        assert!(matches!(code, Some(1 | 3 | 4)), "{step}: {code:?}");
+        // It goes on over another connection, where the lock's old holder gives it up in time.
+        assert!(matches!(code, Some(0 | 1 | 3 | 4)), "{step}: {code:?}");
         eprintln!("a node that hangs in {step}: {} after {:.1} s", code.unwrap(), took.as_secs_f64());
         signal(Signal::CONT);
         net.recovers(step, &|| {});
