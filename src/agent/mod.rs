@@ -60,6 +60,7 @@ mod trust;
 mod unpack;
 mod unsynced;
 pub mod wire;
+mod words;
 mod workers;
 
 pub use activate::{ActivateError, Activated, Activation};

@@ -42,6 +42,10 @@ pub struct ReleaseRecord {
     /// How it runs, hidden.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<Digest>,
+    /// Secrets were given to the role: what its service says may hold them. So it is in records of before there
+    /// was this field.
+    #[serde(default = "may")]
+    pub secrets: bool,
     /// For which rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<String>,
@@ -74,6 +78,10 @@ pub enum ReleaseError {
     /// The system refused.
     #[error(transparent)]
     Io(#[from] IoError),
+}
+
+fn may() -> bool {
+    true
 }
 
 impl ReleaseRecord {

@@ -135,6 +135,7 @@ fn make(desk: &mut Desk, request: &StageRequest) -> Result<Staged, AgentError> {
         masked: masked(&content),
         rendered: content.digests,
         service: content.unit_digest,
+        secrets: !request.secrets.is_empty(),
         rollout: request.rollout.clone(),
         who: request.who.clone(),
         time: Timestamp::now(),

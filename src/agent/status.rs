@@ -14,6 +14,7 @@ use super::names::ReleaseName;
 use super::record::{Deadline, Errand, Setting};
 use super::state::{Phase, State};
 use super::supervise::{self, Process, ProcessState, Unit};
+use super::words;
 use crate::fs::{DirLock, LockKind};
 use crate::model::{Digest, Role, Version, millis};
 use crate::recipe::{Api, Ready, ServiceKind};
@@ -53,6 +54,9 @@ pub struct RoleStatus {
     /// The release that it runs from; not always the current one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<ReleaseName>,
+    /// What a service that has failed said last; absent where secrets were given to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
     /// Waits for a confirmation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unconfirmed: Option<UnconfirmedStatus>,
@@ -209,6 +213,8 @@ fn describe(dir: &RoleDir, state: &State, process: Process, problem: Option<Stri
     let current = state.current.clone();
     let unit_of = |release: &ReleaseName| Unit::read(&dir.release_service(release)).ok().flatten();
     let unit = current.as_ref().and_then(unit_of);
+    let failed = process.release.as_ref().filter(|_| process.state == ProcessState::Failed);
+    let said = failed.and_then(|release| words::of_service(dir, release, &unit_of(release)?));
     let left = |deadline: &Deadline| {
         (deadline.boot == boot::id()).then(|| deadline.at_ms.saturating_sub(millis(boot::now())))
     };
@@ -240,6 +246,7 @@ fn describe(dir: &RoleDir, state: &State, process: Process, problem: Option<Stri
             .collect(),
         process: process.state,
         pid: process.pid,
+        said,
         runs: process.release,
         unconfirmed: state.unconfirmed.as_ref().map(|waiting| UnconfirmedStatus {
             from: waiting.from.clone(),

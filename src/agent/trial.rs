@@ -6,16 +6,15 @@
 //! * What it says stays on the node, in `shared/logs/test.log`. Its last lines leave it only where no secret was
 //!   given to this role: what a program makes of a secret cannot be told from the rest.
 
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::time::Duration;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 
 use super::error::AgentError;
 use super::names::ReleaseName;
 use super::stage_error::StageError;
 use super::supervise::{self, Unit};
-use crate::fs::{open_beneath, open_directory};
+use super::words;
 use crate::model::Span;
 
 /// A release did not pass its test.
@@ -36,22 +35,20 @@ pub struct TestFailed {
 
 /// How long a test may take.
 const WITHIN: Duration = Duration::from_mins(1);
-/// The most of its words that are told.
-const MOST: u64 = 2048;
 const LOG: &str = "test.log";
 
 /// Runs the test of a release that was staged; nothing if it has none.
 pub(super) fn test(release: &ReleaseName, unit: &Unit, secrets: bool) -> Result<(), AgentError> {
     let Some(program) = unit.test.first() else { return Ok(()) };
     let log = unit.log.with_file_name(LOG);
-    let before = said(&log, 0).map_or(0, |(length, _)| length);
+    let before = words::said(&log, 0).map_or(0, |(length, _)| length);
     let exit = supervise::test(release, unit, log.clone(), WITHIN)?;
     if exit == Some(0) {
         return Ok(());
     }
     let program =
         program.strip_prefix(unit.cwd.as_str()).unwrap_or(program).trim_start_matches('/').to_owned();
-    let words = if secrets { None } else { said(&log, before).map(|(_, words)| words) };
+    let words = if secrets { None } else { words::said(&log, before).map(|(_, words)| words) };
     let how = match exit {
         Some(exit) => format!("exits with {exit}"),
         None => format!("does not end within {}", Span(WITHIN)),
@@ -62,19 +59,4 @@ pub(super) fn test(release: &ReleaseName, unit: &Unit, secrets: bool) -> Result<
     };
     let failed = TestFailed { release: release.clone(), program, how, words, log };
     Err(StageError::Test(Box::new(failed)).into())
-}
-
-/// How long the log is, and its last words after `from`, in one line.
-fn said(log: &Utf8Path, from: u64) -> Option<(u64, String)> {
-    let folder = log.parent()?;
-    // The service's user owns this folder and may plant links in it.
-    let mut file = open_beneath(open_directory(folder).ok()?, folder, LOG).ok()?;
-    let length = file.metadata().ok().filter(std::fs::Metadata::is_file)?.len();
-    file.seek(SeekFrom::Start(from.max(length.saturating_sub(MOST)))).ok()?;
-    let mut bytes = Vec::new();
-    file.take(MOST).read_to_end(&mut bytes).ok()?;
-    let text = String::from_utf8_lossy(&bytes);
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let words = lines.collect::<Vec<_>>().join("; ");
-    Some((length, words.chars().filter(|c| !c.is_control()).collect()))
 }

@@ -92,6 +92,7 @@ fn of_role(role: &RoleStatus, ready: bool) -> Value {
         "ready": ready,
         "pid": role.pid,
         "runs": role.runs,
+        "said": role.said,
         "unconfirmed": role.unconfirmed,
         "interrupted": role.interrupted,
         "problem": role.problem,
@@ -167,6 +168,7 @@ fn note(status: &NodeStatus, role: &RoleStatus) -> String {
     {
         notes.push(format!("{runs} still runs"));
     }
+    notes.extend(role.said.as_ref().map(|said| format!("it said: {said}")));
     if let Some(what) = &role.interrupted {
         notes.push(format!("interrupted while {what}"));
     }

@@ -84,9 +84,14 @@ fn process(status: &NodeStatus, role: &Role, release: &ReleaseName) -> Option<He
         (ProcessState::Running, Some(runs)) if runs == release => None,
         (ProcessState::Running, Some(runs)) => Some(Held::NotYet(format!("{runs} still runs"))),
         (ProcessState::Running, None) => None,
-        (ProcessState::Failed, _) => Some(Held::Never(format!(
-            "the service ended by itself; what it said is on the node in roles/{role}/shared/logs/"
-        ))),
+        (ProcessState::Failed, _) => Some(Held::Never(match &found.said {
+            Some(said) => format!("the service ended by itself: {said}"),
+            None => {
+                format!(
+                    "the service ended by itself; what it said is on the node in roles/{role}/shared/logs/"
+                )
+            }
+        })),
         (ProcessState::Stopped, _) => Some(Held::NotYet("the service is stopped".to_owned())),
         (ProcessState::Unknown, _) => {
             Some(Held::NotYet("the node does not say whether the service runs".to_owned()))

@@ -214,6 +214,35 @@ fn a_service_that_dies_has_failed_and_one_that_cannot_start_says_why() {
 }
 
 #[test]
+fn the_last_words_of_a_service_leave_the_node_where_no_secret_was_given() {
+    let lab = Lab::new();
+    let mut files = service("1.0");
+    files.insert("run.sh".to_owned(), (0o755, "#!/bin/sh\necho heap is full >&2\nexec sleep 0.01\n".into()));
+    let words = |secrets: bool| {
+        let built = lab.build("1.0", &files);
+        lab.push(&built, None).unwrap();
+        let mut request = lab.stage_request(&built);
+        if !secrets {
+            request["secrets"] = json!({});
+        }
+        let staged = lab.done(&request);
+        let release = staged["release"].as_str().unwrap();
+        lab.activate(lab.current().as_deref(), release, None);
+        lab.done(&json!({ "op": "service-start", "role": "web" }));
+        until("it is seen to have failed", 5, || lab.status()["process"] == "failed");
+        let said = lab.status()["said"].clone();
+        lab.done(&json!({ "op": "service-stop", "role": "web" }));
+        said
+    };
+    assert_eq!(words(true), Value::Null);
+    std::fs::write(lab.dir.join("conf/web/secret.conf"), "password = none\n").unwrap();
+    let recipe = std::fs::read_to_string(lab.dir.join("recipes/web.toml")).unwrap();
+    std::fs::write(lab.dir.join("recipes/web.toml"), recipe.replace("{{ secret('pw') }}", "none")).unwrap();
+    let said = words(false);
+    assert!(said.as_str().unwrap().contains("heap is full"), "{said}");
+}
+
+#[test]
 fn a_service_runs_as_its_user() {
     if !rustix::process::geteuid().is_root() {
         return;

@@ -386,6 +386,7 @@ fn status(role: &Role, place: &Place) -> RoleStatus {
         unconfirmed: None,
         interrupted: None,
         busy: false,
+        said: None,
         problem: None,
         kind: None,
         probe: None,

@@ -255,6 +255,7 @@ impl Nodes for Fake {
             unconfirmed: None,
             interrupted: None,
             busy: false,
+            said: None,
             opened: None,
             gave_up: None,
             problem: None,
