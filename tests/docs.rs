@@ -77,3 +77,31 @@ fn every_promise_names_tests_that_exist() {
     }
     assert!(named > 10, "only {named} tests are named");
 }
+
+#[test]
+fn what_goes_wrong_elsewhere_names_tests_that_exist() {
+    let mut code = String::new();
+    for dir in ["src", "tests"] {
+        for entry in walkdir::WalkDir::new(repository().join(dir)) {
+            let path = entry.unwrap().into_path();
+            if path.extension().is_some_and(|extension| extension == "rs") {
+                code += &fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    let text = fs::read_to_string(repository().join("docs/reliability.md")).unwrap();
+    let rows = text.lines().skip_while(|line| !line.starts_with("| what went wrong elsewhere")).skip(2);
+    let mut named = 0;
+    for row in rows.take_while(|line| line.starts_with('|')) {
+        for name in row.split('`').skip(1).step_by(2) {
+            let is_test = name.contains('_') && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            if is_test && name != "max_unavailable" {
+                assert!(code.contains(&format!("fn {name}(")), "{row}\nthere is no test {name}");
+                named += 1;
+            } else if name.ends_with(".rs") {
+                assert!(repository().join(name).exists(), "{row}\nthere is no {name}");
+            }
+        }
+    }
+    assert!(named > 20, "only {named} tests are named");
+}
