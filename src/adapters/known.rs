@@ -112,6 +112,22 @@ impl Adapter for Known {
     async fn settled(&self, view: &View<'_>) -> Result<Held, AdapterError> {
         ask!(self, settled(view))
     }
+
+    async fn may_part(&self, view: &View<'_>) -> Result<Held, AdapterError> {
+        ask!(self, may_part(view))
+    }
+
+    async fn parting(&self, view: &View<'_>) -> Result<Vec<Setting>, AdapterError> {
+        ask!(self, parting(view))
+    }
+
+    async fn part(&self, view: &View<'_>, settings: &[Setting]) -> Result<Held, AdapterError> {
+        ask!(self, part(view, settings))
+    }
+
+    async fn parted(&self, view: &View<'_>) -> Result<Held, AdapterError> {
+        ask!(self, parted(view))
+    }
 }
 
 #[cfg(test)]

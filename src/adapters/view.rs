@@ -85,6 +85,8 @@ pub struct View<'a> {
     pub target: Option<String>,
     /// How many nodes of the service's role may be away at a time.
     pub budget: usize,
+    /// It is new in a cluster that runs: what its peers hand to it is theirs, and not waited for.
+    pub joins: bool,
 }
 
 impl<'a> View<'a> {

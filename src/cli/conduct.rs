@@ -47,7 +47,7 @@ pub(super) fn run(context: &Context, args: &ClusterArgs, wish: &Wish, manner: Ma
     outcome
 }
 
-async fn conduct(
+pub(super) async fn conduct(
     context: &Context,
     session: &Session,
     prepared: &Prepared,
@@ -127,6 +127,7 @@ fn nothing_to_do(context: &Context, prepared: &Prepared) -> Result<u8, Failure> 
         let what = match prepared.plan.kind {
             Kind::Promote | Kind::Rollback => "every node is on target and healthy",
             Kind::Restart => "none of these nodes runs anything",
+            Kind::Leave => "nothing of windlass runs there",
         };
         print(&format!("nothing to do: {what}\n"))?;
     }

@@ -16,6 +16,8 @@ mod gc_nodes;
 mod history;
 mod init;
 mod inspect;
+mod leave;
+mod leave_entry;
 mod lock;
 mod ls;
 mod node;

@@ -101,6 +101,13 @@ impl Session {
     /// The same, with the versions that a plan brings to them.
     pub(super) fn services_for(&self, prepared: &Prepared) -> Services<'_> {
         let services = self.services();
+        let plan = &prepared.plan;
+        let services = if plan.kind == Kind::Leave { services.for_good() } else { services };
+        for wave in plan.waves.iter().filter(|wave| !wave.forming) {
+            for one in wave.nodes.iter().filter(|one| one.from_release.is_none()) {
+                services.joins(At { node: one.node.clone(), role: one.role.clone() });
+            }
+        }
         for one in prepared.plan.nodes() {
             let at = At { node: one.node.clone(), role: one.role.clone() };
             let product = match &one.goal {

@@ -5,6 +5,7 @@
 //! * Every wait ends: by the gate, by its limit, or by a person. The limit's error says what did not hold.
 //! * Whoever watches is told what is waited for whenever that changes, and every few seconds.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
@@ -12,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::event::{At, Event};
 use super::interrupt::Interrupt;
 use super::node::NodeRun;
+use super::plan::Kind;
 use super::ports::{Fault, Held, NodeError, Nodes, Person, Recorder};
 use super::step::StepKind;
 use super::track::Gate;
@@ -59,15 +61,20 @@ pub(super) async fn wait_until<R: Recorder>(
         } else if heard.elapsed() >= SILENCE {
             return Err(silent());
         }
-        let why = match asked {
-            Err(_) => format!("no answer within {}", Span(PROBE)),
-            Ok(held) => match super::settings::held(held?, &fails)? {
-                None => return Ok(()),
-                Some(why) => why,
-            },
+        let (why, mark) = match asked {
+            Err(_) => (format!("no answer within {}", Span(PROBE)), None),
+            Ok(held) => {
+                let held = held?;
+                let mark = if let Held::Moving { mark, .. } = &held { Some(mark.clone()) } else { None };
+                match super::settings::held(held, &fails)? {
+                    None => return Ok(()),
+                    Some(why) => (why, mark),
+                }
+            }
         };
-        if why != last {
-            (last, moved) = (why.clone(), Instant::now());
+        let mark = mark.unwrap_or_else(|| why.clone());
+        if mark != last {
+            (last, moved) = (mark, Instant::now());
         }
         if begun.elapsed() >= patience.limit {
             return Err(fails(format!("after {}: {why}", Span(patience.limit))));
@@ -110,8 +117,9 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
         let (node, role) = self.names();
         let policy = &self.run.plan.policy;
         let patience = Patience { limit: policy.gate_timeout.0, progress: policy.progress_deadline.0 };
+        let what = if self.kind == Kind::Leave { "may not leave" } else { "may not be stopped now" };
         let fails = |why: String| {
-            let message = format!("{role} on {node} may not be stopped now: {why}");
+            let message = format!("{role} on {node} {what}: {why}");
             NodeError::new(Fault::Refused, "may-not-leave", message)
         };
         let ask = async || self.run.nodes.may_leave(&node, &role).await;
@@ -123,10 +131,45 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
         let at = self.at();
         let settings = self.run.change_settings(&at).await?;
         let policy = &self.run.plan.policy;
-        let patience = Patience { limit: policy.gate_timeout.0, progress: policy.progress_deadline.0 };
+        // Data that moves for good takes the time that it takes, as long as it moves.
+        let limit = if self.kind == Kind::Leave { Duration::MAX } else { policy.gate_timeout.0 };
+        let patience = Patience { limit, progress: policy.progress_deadline.0 };
         let fails = |why: String| NodeError::new(Fault::Refused, "drain", format!("not drained: {why}"));
         let ask = async || self.run.nodes.drain(&at.node, &at.role, &settings).await;
         self.wait(StepKind::Drain, !self.run.is_going_back(), patience, ask, fails).await
+    }
+
+    /// Waits until its cluster has been well without it for `min_healthy`.
+    pub(super) async fn wait_gone(&self) -> Result<(), NodeError> {
+        let (node, role) = self.names();
+        let Some(release) = self.track.borrow().plan.from_release.clone() else { return Ok(()) };
+        let policy = &self.run.plan.policy;
+        let healthy = policy.min_healthy.0;
+        let patience = Patience {
+            limit: policy.gate_timeout.0.saturating_add(healthy),
+            progress: policy.progress_deadline.0.max(healthy.saturating_add(PAUSE * 2)),
+        };
+        let fails = |why: String| {
+            NodeError::new(Fault::Refused, "gone", format!("its cluster is not as it was: {why}"))
+        };
+        let since = Cell::new(None::<Instant>);
+        let ask = async || {
+            let held = self.run.nodes.settled(&node, &role, &release).await?;
+            if held != Held::Yes {
+                since.set(None);
+                return Ok(held);
+            }
+            let begun = since.get().unwrap_or_else(Instant::now);
+            since.set(Some(begun));
+            if begun.elapsed() >= healthy {
+                return Ok(Held::Yes);
+            }
+            Ok(Held::NotYet(format!(
+                "its cluster is well without it, and not yet for {}",
+                policy.min_healthy
+            )))
+        };
+        self.wait(StepKind::Gone, true, patience, ask, fails).await
     }
 
     async fn wait(

@@ -126,6 +126,13 @@ pub enum Held {
     Yes,
     /// Not yet, because of this.
     NotYet(String),
+    /// Not yet, and it is on its way: what it waits for may be told anew without any progress.
+    Moving {
+        /// What is left, in words and numbers.
+        why: String,
+        /// What is another one when there was progress.
+        mark: String,
+    },
     /// It never will.
     Never(String),
 }
