@@ -38,7 +38,7 @@ pub fn drains(kind: ServiceKind) -> bool {
 
 /// Whether services of that kind are asked about their cluster through peers of any role.
 pub fn needs_peers(kind: ServiceKind) -> bool {
-    matches!(kind, ServiceKind::Elasticsearch | ServiceKind::Opensearch)
+    kind.is_joint()
 }
 
 /// What answers for a kind.
@@ -132,11 +132,11 @@ impl Adapter for Known {
 
 #[cfg(test)]
 mod tests {
-    use super::super::elasticsearch::PREDICATES;
+    use super::super::elasticsearch::{LEAVE_NAMES, PREDICATES};
 
     #[test]
     fn every_predicate_can_be_turned_off() {
-        for name in PREDICATES {
+        for name in PREDICATES.iter().chain(&LEAVE_NAMES) {
             assert!(crate::inventory::PREDICATES.contains(name), "{name}");
         }
     }

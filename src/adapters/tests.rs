@@ -82,7 +82,7 @@ impl Fake {
 fn why(held: &Held) -> &str {
     match held {
         Held::Yes => "yes",
-        Held::NotYet(why) | Held::Never(why) => why,
+        Held::NotYet(why) | Held::Never(why) | Held::Moving { what: why, .. } => why,
     }
 }
 

@@ -121,11 +121,13 @@ async fn prepare(session: &Session, leaver: &Leaver, wanted: Wanted) -> Result<P
                 continue;
             }
         }
-        let against = match last_of_role(session, &surveyor, &at) {
-            Some(error) => Some(error),
-            None => refusal(services.may_leave(&at).await, &at),
-        };
-        found.extend(against.map(|error| Problem { node: at.node, role: Some(at.role), error }));
+        let last = last_of_role(session, &surveyor, &at);
+        let against = last.into_iter().chain(refusal(services.may_leave(&at).await, &at));
+        found.extend(against.map(|error| Problem {
+            node: at.node.clone(),
+            role: Some(at.role.clone()),
+            error,
+        }));
     }
     if !found.is_empty() {
         return Err(problems(&found));
@@ -147,7 +149,7 @@ async fn prepare(session: &Session, leaver: &Leaver, wanted: Wanted) -> Result<P
 fn refusal(answer: Result<Held, NodeError>, at: &At) -> Option<NodeError> {
     let why = match answer {
         Ok(Held::Yes) => return None,
-        Ok(Held::NotYet(why) | Held::Never(why) | Held::Moving { why, .. }) => why,
+        Ok(Held::NotYet(why) | Held::Never(why) | Held::Moving { what: why, .. }) => why,
         Err(error) => return Some(error),
     };
     let message = format!("{} on {} may not leave: {why}", at.role, at.node);

@@ -244,6 +244,39 @@ pub(super) fn made(
     Ok(Prepared { plan, targets, forming: survey.forming, previews: survey.previews })
 }
 
+/// Nodes of the same roles that a promotion leaves alone, and that would be made another way now: a node that
+/// comes or goes is in the conf of others.
+pub(super) async fn left_alone(
+    context: &Context,
+    session: &Session,
+    prepared: &Prepared,
+) -> Result<Vec<At>, Failure> {
+    let plan = &prepared.plan;
+    let meant = |node: &NodeName, role: &Role| {
+        plan.nodes().any(|one| one.node == *node && one.role == *role)
+            || plan.skipped.iter().any(|one| one.node == *node && one.role == *role)
+    };
+    let others: Wanted = session
+        .loaded
+        .cluster
+        .nodes
+        .iter()
+        .map(|node| {
+            let roles = node.roles.iter().filter(|role| prepared.targets.contains_key(role));
+            (node.name.clone(), roles.filter(|role| !meant(&node.name, role)).cloned().collect())
+        })
+        .filter(|(_, roles): &(NodeName, Vec<Role>)| !roles.is_empty())
+        .collect();
+    if others.is_empty() || plan.kind != Kind::Promote {
+        return Ok(Vec::new());
+    }
+    let services = session.services();
+    let surveyor = session.surveyor(&services, others);
+    let survey = surveyor.promote(&context.store()?, &session.loaded.secrets, &prepared.targets, true).await;
+    let moved = survey.candidates.into_iter().filter(|one| !one.on_target && one.from.is_some());
+    Ok(moved.map(|one| At { node: one.node, role: one.role }).collect())
+}
+
 /// The bundles that are meant: those that are named, or the newest of each role.
 fn targets(
     context: &Context,

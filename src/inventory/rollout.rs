@@ -20,6 +20,9 @@ pub const PREDICATES: &[&str] = &[
     "last-master",
     "shared-shards",
     "last-of-role",
+    "leave-green",
+    "leave-room",
+    "leave-masters",
     // Kafka, Redis, ZooKeeper.
     "kafka-min-isr",
     "kafka-quorum",

@@ -82,7 +82,8 @@ impl Surveyor<'_> {
     /// Candidates for what is left of a rollout.
     pub fn errands(&self, errands: &Errands, allow_bad: bool) -> Survey {
         let roles: BTreeSet<&Role> = errands.nodes.iter().map(|(at, ..)| &at.role).collect();
-        let mut survey = Survey { forming: self.forming(roles.into_iter()), ..Survey::default() };
+        let mut survey =
+            Survey { forming: self.forming(roles.into_iter().map(|role| (role, None))), ..Survey::default() };
         for (at, errand, ended) in &errands.nodes {
             // A service that was started anew need not be started once more.
             if errands.kind == Kind::Restart && ended.is_some() {

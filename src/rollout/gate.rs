@@ -135,7 +135,14 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
         let limit = if self.kind == Kind::Leave { Duration::MAX } else { policy.gate_timeout.0 };
         let patience = Patience { limit, progress: policy.progress_deadline.0 };
         let fails = |why: String| NodeError::new(Fault::Refused, "drain", format!("not drained: {why}"));
-        let ask = async || self.run.nodes.drain(&at.node, &at.role, &settings).await;
+        // How much there was at first is known here alone.
+        let most = Cell::new(0);
+        let ask = async || {
+            let held = self.run.nodes.drain(&at.node, &at.role, &settings).await?;
+            let Held::Moving { left, what, mark } = held else { return Ok(held) };
+            most.set(left.max(most.get()));
+            Ok(Held::Moving { left, what: format!("of {} {what}", most.get()), mark })
+        };
         self.wait(StepKind::Drain, !self.run.is_going_back(), patience, ask, fails).await
     }
 

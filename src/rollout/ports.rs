@@ -128,9 +128,11 @@ pub enum Held {
     NotYet(String),
     /// Not yet, and it is on its way: what it waits for may be told anew without any progress.
     Moving {
-        /// What is left, in words and numbers.
-        why: String,
-        /// What is another one when there was progress.
+        /// How much is left.
+        left: u64,
+        /// Of what, and what else is to be said about it.
+        what: String,
+        /// It is another one when there was progress.
         mark: String,
     },
     /// It never will.

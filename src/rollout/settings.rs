@@ -190,7 +190,8 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
 pub(super) fn held(held: Held, never: impl FnOnce(String) -> NodeError) -> Result<Option<String>, NodeError> {
     match held {
         Held::Yes => Ok(None),
-        Held::NotYet(why) | Held::Moving { why, .. } => Ok(Some(why)),
+        Held::NotYet(why) => Ok(Some(why)),
+        Held::Moving { left, what, .. } => Ok(Some(format!("{left} {what}"))),
         Held::Never(why) => Err(never(why)),
     }
 }
