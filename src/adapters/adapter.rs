@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use super::view::View;
+use super::view::{Gone, View};
 use crate::agent::Setting;
 use crate::rollout::Held;
 
@@ -88,6 +88,12 @@ pub trait Adapter {
 
     /// Whether its cluster is as well as before without the service, which was stopped.
     fn parted(&self, _: &View<'_>) -> impl Future<Output = Result<Held, AdapterError>> {
+        async { Ok(Held::Yes) }
+    }
+
+    /// Has the service's cluster forget a peer that is gone for good already. Asked until it holds; [`Held::Never`]
+    /// says what that peer has that nobody else has.
+    fn bury(&self, _: &View<'_>, _: &Gone<'_>) -> impl Future<Output = Result<Held, AdapterError>> {
         async { Ok(Held::Yes) }
     }
 }

@@ -6,7 +6,7 @@ use super::kafka::Kafka;
 use super::kibana::Kibana;
 use super::plain::Plain;
 use super::redis::Redis;
-use super::view::View;
+use super::view::{Gone, View};
 use super::zookeeper::Zookeeper;
 use crate::agent::Setting;
 use crate::recipe::ServiceKind;
@@ -127,6 +127,10 @@ impl Adapter for Known {
 
     async fn parted(&self, view: &View<'_>) -> Result<Held, AdapterError> {
         ask!(self, parted(view))
+    }
+
+    async fn bury(&self, view: &View<'_>, gone: &Gone<'_>) -> Result<Held, AdapterError> {
+        ask!(self, bury(view, gone))
     }
 }
 

@@ -72,6 +72,15 @@ impl Instance<'_> {
     }
 }
 
+/// A node that is gone for good.
+#[derive(Clone, Copy, Debug)]
+pub struct Gone<'g> {
+    /// Its name.
+    pub node: &'g NodeName,
+    /// Its address, as its peers knew it.
+    pub address: &'g str,
+}
+
 /// What an adapter sees.
 #[derive(Clone, Debug)]
 pub struct View<'a> {

@@ -11,17 +11,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::args::Leave;
-use super::cluster::{ClusterArgs, runtime};
+use super::cluster::{ClusterArgs, Loaded, runtime};
 use super::conduct::{Manner, conduct};
 use super::context::Context;
 use super::error::{Failure, exit};
 use super::leave_entry::Entry;
-use super::operate::{Prepared, Session, Wanted, before_anything, has_terminal, problems, signals};
+use super::operate::{Prepared, Session, Wanted, before_anything, has_terminal, problems, says_yes, signals};
 use crate::inventory::Cluster;
 use crate::model::{NodeName, Role, Timestamp};
 use crate::nodes::{Problem, Surveyor};
 use crate::report::plan_text;
-use crate::rollout::{At, Fault, Held, Kind, NodeError, Scope, leave};
+use crate::rollout::{At, Fault, Held, Interrupted, Kind, NodeError, Scope, leave};
 
 /// Which node leaves, and what of it.
 #[derive(Clone, Debug)]
@@ -45,40 +45,91 @@ pub(super) fn run(context: &Context, args: &Leave) -> Result<u8, Failure> {
     let outcome = runtime.block_on(async {
         let loaded = cluster_args.load(context)?;
         let leaver = leaver(&cluster_args, &loaded.cluster)?;
-        let entry = |cluster: &Cluster| -> Result<(), Failure> {
-            if args.keep_entry {
-                return Ok(());
-            }
+        let cluster = loaded.cluster.clone();
+        let entry = entry_of(context, &cluster_args, &cluster, &leaver)?;
+        if !args.keep_entry {
             // What cannot be written down at the end is not begun.
-            entry_of(context, &cluster_args, cluster, &leaver)?.files().map(drop)
-        };
-        entry(&loaded.cluster)?;
-        let ready = before_anything(&interrupted, async {
-            let wanted = wanted(&loaded.cluster, &leaver);
-            let session = Session::open(loaded, &wanted).await;
-            let prepared = prepare(&session, &leaver, wanted).await?;
-            Ok((session, prepared))
-        });
-        let (session, prepared) = Box::pin(ready).await?;
-        if !goes_on(context, args, &prepared, &leaver) {
-            return Err(Failure::new(exit::FAILED, "declined", "nothing was changed"));
+            entry.files()?;
         }
-        let code = if prepared.plan.is_empty() {
-            context.remark(&format!("nothing of windlass runs on {}", leaver.node));
-            exit::DONE
+        let went = if args.dead {
+            dead(context, args, &interrupted, loaded, &leaver).await?
         } else {
-            let manner = Manner { now: false, parallel: 1 };
-            Box::pin(conduct(context, &session, &prepared, manner, interrupted.clone())).await?
+            let wanted = wanted(&cluster, &leaver);
+            let opened = before_anything(&interrupted, async { Ok(Session::open(loaded, &wanted).await) });
+            let session = Box::pin(opened).await?;
+            if session.fleet.unreachable.contains_key(&leaver.node) && may_ask(context, args) {
+                context.remark(&format!("{} cannot be reached", leaver.node));
+                dead(context, args, &interrupted, session.loaded, &leaver).await?
+            } else {
+                Box::pin(alive(context, args, &interrupted, (&session, wanted), &leaver)).await?
+            }
         };
-        if code == exit::DONE {
-            let cluster = &session.loaded.cluster;
-            forget(context, args, &entry_of(context, &cluster_args, cluster, &leaver)?, &leaver)?;
+        if went == exit::DONE {
+            forget(context, args, &entry, &leaver)?;
         }
-        Ok(code)
+        Ok(went)
     });
     // Connections to nodes that hang must not hold up the end.
     runtime.shutdown_background();
     outcome
+}
+
+/// One that can be reached; the exit code.
+async fn alive(
+    context: &Context,
+    args: &Leave,
+    interrupted: &Interrupted,
+    (session, wanted): (&Session, Wanted),
+    leaver: &Leaver,
+) -> Result<u8, Failure> {
+    let prepared = before_anything(interrupted, Box::pin(prepare(session, leaver, wanted))).await?;
+    if prepared.plan.is_empty() {
+        context.remark(&format!("nothing of windlass runs on {}", leaver.node));
+        return Ok(exit::DONE);
+    }
+    if may_ask(context, args) {
+        context.remark(plan_text(&prepared.plan, &BTreeMap::new()).trim_end());
+    }
+    let roles: Vec<&str> = leaver.roles.iter().map(Role::as_str).collect();
+    let what = format!("{} leaves the cluster for good with {}", leaver.node, roles.join(", "));
+    goes_on(context, args, interrupted, &what).await?;
+    let manner = Manner { now: false, parallel: 1 };
+    Box::pin(conduct(context, session, &prepared, manner, interrupted.clone())).await
+}
+
+/// One that is gone; the exit code.
+async fn dead(
+    context: &Context,
+    args: &Leave,
+    interrupted: &Interrupted,
+    loaded: Loaded,
+    leaver: &Leaver,
+) -> Result<u8, Failure> {
+    let what = format!("{} is gone for good, and its cluster forgets it", leaver.node);
+    goes_on(context, args, interrupted, &what).await?;
+    let work = super::leave_dead::run(context, loaded, leaver);
+    before_anything(interrupted, Box::pin(work)).await
+}
+
+fn may_ask(context: &Context, args: &Leave) -> bool {
+    !args.yes && has_terminal(context)
+}
+
+/// Asks a person, where there is one to be asked.
+async fn goes_on(
+    context: &Context,
+    args: &Leave,
+    interrupted: &Interrupted,
+    what: &str,
+) -> Result<(), Failure> {
+    if !may_ask(context, args) {
+        return Ok(());
+    }
+    context.remark(&format!("{what}; go on? [y/N]"));
+    if before_anything(interrupted, async { Ok(says_yes().await) }).await? {
+        return Ok(());
+    }
+    Err(Failure::new(exit::FAILED, "declined", "nothing was changed"))
 }
 
 fn leaver(args: &ClusterArgs, cluster: &Cluster) -> Result<Leaver, Failure> {
@@ -157,7 +208,7 @@ fn refusal(answer: Result<Held, NodeError>, at: &At) -> Option<NodeError> {
 }
 
 /// Why nobody would be left who does what it does.
-fn last_of_role(session: &Session, surveyor: &Surveyor<'_>, at: &At) -> Option<NodeError> {
+pub(super) fn last_of_role(session: &Session, surveyor: &Surveyor<'_>, at: &At) -> Option<NodeError> {
     let cluster = &session.loaded.cluster;
     if cluster.rollout.predicates_off.iter().any(|off| off == "last-of-role") {
         return None;
@@ -190,22 +241,6 @@ fn runs_nothing(session: &Session, node: &NodeName, at: &At) -> bool {
     role.is_some_and(|role| role.release.is_some() && role.kind.is_none())
 }
 
-/// Asks a person, where there is one to be asked.
-fn goes_on(context: &Context, args: &Leave, prepared: &Prepared, leaver: &Leaver) -> bool {
-    if args.yes || !has_terminal(context) {
-        return true;
-    }
-    context.remark(plan_text(&prepared.plan, &BTreeMap::new()).trim_end());
-    let roles: Vec<&str> = leaver.roles.iter().map(Role::as_str).collect();
-    context.remark(&format!(
-        "{} leaves the cluster for good with {}; go on? [y/N]",
-        leaver.node,
-        roles.join(", ")
-    ));
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
-}
-
 fn entry_of<'a>(
     context: &Context,
     args: &ClusterArgs,
@@ -231,6 +266,9 @@ fn forget(context: &Context, args: &Leave, entry: &Entry<'_>, leaver: &Leaver) -
     }
     let Some(found) = entry.cluster.find(node.as_str()) else { return Ok(()) };
     for role in &leaver.roles {
+        if args.dead {
+            continue;
+        }
         context.remark(&format!(
             "left on {node}: {root}/roles/{role}, with its data in shared/; to remove it, there: rm -r {root}/roles/{role}",
             root = found.root

@@ -17,6 +17,7 @@ mod history;
 mod init;
 mod inspect;
 mod leave;
+mod leave_dead;
 mod leave_entry;
 mod lock;
 mod ls;

@@ -395,6 +395,19 @@ pub(super) fn rollouts(context: &Context) -> Result<Rollouts, Failure> {
     Ok(Rollouts::new(&out(context)?))
 }
 
+/// Whether a person says yes, at a terminal.
+pub(super) async fn says_yes() -> bool {
+    // A thread of its own: reading a terminal cannot be given up.
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let mut answer = String::new();
+        let read = std::io::stdin().read_line(&mut answer);
+        let yes = read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes");
+        let _ = sender.send(yes);
+    });
+    receiver.await.unwrap_or(false)
+}
+
 /// Whether a person can be asked.
 pub(super) fn has_terminal(context: &Context) -> bool {
     !context.is_json() && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()

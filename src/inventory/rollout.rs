@@ -26,6 +26,7 @@ pub const PREDICATES: &[&str] = &[
     // Kafka, Redis, ZooKeeper.
     "kafka-min-isr",
     "kafka-quorum",
+    "kafka-replicas",
     "kafka-under-replicated",
     "redis-failover",
     "redis-in-sync",

@@ -16,7 +16,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::error::node_error;
 use super::fleet::{Fleet, Member};
 use super::survey::Seen;
-use crate::adapters::{Adapter as _, AdapterError, Credentials, Instance, Reach, Stream, View, known};
+use crate::adapters::{Adapter as _, AdapterError, Credentials, Gone, Instance, Reach, Stream, View, known};
 use crate::agent::{NodeStatus, Request, RoleStatus, Setting};
 use crate::inventory::Cluster;
 use crate::model::NodeName;
@@ -184,6 +184,11 @@ impl<'a> Services<'a> {
             if self.for_good { known(kind).parted(view).await } else { known(kind).settled(view).await }
         };
         self.held(at, false, ask).await
+    }
+
+    /// Has its cluster forget a peer that is gone.
+    pub async fn bury(&self, at: &At, gone: &Gone<'_>) -> Result<Held, NodeError> {
+        self.held(at, false, async |kind, view| known(kind).bury(view, gone).await).await
     }
 
     /// A service that could not be asked does not hold yet: it may be on its way up.

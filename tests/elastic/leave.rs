@@ -23,13 +23,9 @@ fn copies(lab: &Lab, node: &str) -> usize {
 }
 
 fn members(lab: &Lab) -> Vec<String> {
-    let mut names: Vec<String> = lab
-        .get("/_cat/nodes?format=json&h=name")
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|row| row["name"].as_str().unwrap().to_owned())
-        .collect();
+    let nodes = lab.get("/_nodes?filter_path=nodes.*.name");
+    let names = nodes["nodes"].as_object().unwrap().values();
+    let mut names: Vec<String> = names.map(|one| one["name"].as_str().unwrap().to_owned()).collect();
     names.sort();
     names
 }
@@ -108,12 +104,12 @@ fn a_node_comes_and_leaves_and_nothing_is_lost_or_left_changed() {
     assert!(excluded());
     lab.project.run(&["resume"]).exits(0);
     as_before("killed, and resumed");
-    lab.rollout("progress_deadline = \"2s\"\n");
-    let toml = lab.project.read("cluster.toml");
+    let short = toml.replace("progress_deadline = \"3m\"", "progress_deadline = \"2s\"");
+    lab.project.write("cluster.toml", &short);
     let done = lab.rolls(3, &["leave", "n4"]);
     assert!(done["failures"].to_string().contains("no progress for 2s"), "{done}");
-    assert_eq!((lab.settings(), lab.project.read("cluster.toml")), (settings, toml));
-    lab.rollout("");
+    assert_eq!((lab.settings(), lab.project.read("cluster.toml")), (settings, short));
+    lab.project.write("cluster.toml", &toml);
 
     // Now it goes.
     set(&lab, RECOVERIES, &Value::Null);
@@ -173,4 +169,29 @@ fn long_three_nodes_become_one() {
             shrinks(version);
         }
     }
+}
+
+#[test]
+fn long_a_dead_master_is_forgotten() {
+    if !wanted() {
+        return;
+    }
+    let Some(mut lab) = Lab::new(&["7.17.28"]) else { return };
+    lab.build("7.17.28", "");
+    lab.rolls(0, &["promote"]);
+    lab.index();
+    lab.rollout("predicates_off = [\"last-of-role\"]\n");
+    let refused = problem(&lab, &["leave", "n3", "--dead"]);
+    assert!(refused.contains("its cluster still has n3"), "{refused}");
+    // Its machine is gone: nobody reaches it, and what it ran is no more.
+    kill_process(Pid::from_raw(lab.pid(2)).unwrap(), Signal::KILL).unwrap();
+    lab.project.run(&["service", "stop", "--nodes", "n3"]).exits(0);
+    lab.until("its cluster has lost it", || members(&lab) == ["n1", "n2"]);
+    let before = lab.settings();
+    let begun = Instant::now();
+    tell("a dead master", &lab.rolls(0, &["leave", "n3", "--dead"]), begun.elapsed());
+    assert!(!lab.project.read("cluster.toml").contains("n3"));
+    let (exclusions, voters) = votes(&lab);
+    assert_eq!((lab.settings(), exclusions), (before, json!([])));
+    assert!(voters < 3, "a dead node has a vote: {voters}");
 }

@@ -3,7 +3,7 @@
 use hyper::Method;
 
 use super::super::adapter::{Adapter, AdapterError};
-use super::super::view::{Instance, View};
+use super::super::view::{Gone, Instance, View};
 use super::ask::{accepted, send};
 use super::cluster::{Cluster, Color, look, look_through, master, nodes, spokesman};
 use super::who::{Who, who};
@@ -136,6 +136,10 @@ impl Adapter for Elasticsearch {
 
     async fn parted(&self, view: &View<'_>) -> Result<Held, AdapterError> {
         leave::parted(view).await
+    }
+
+    async fn bury(&self, view: &View<'_>, gone: &Gone<'_>) -> Result<Held, AdapterError> {
+        leave::bury(view, gone).await
     }
 }
 

@@ -14,7 +14,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::super::adapter::AdapterError;
-use super::super::view::{Instance, View};
+use super::super::view::{Gone, Instance, View};
 use super::ask::{accepted, get, send};
 use super::cluster::{Cluster, Color, Copy, look, look_through, named, spokesman};
 use super::member::Member;
@@ -351,6 +351,47 @@ pub(super) async fn parted(view: &View<'_>) -> Result<Held, AdapterError> {
         Some(why) => not_yet(why),
         None => Ok(Held::Yes),
     }
+}
+
+/// The node itself, if it is not gone: one that none of the others is.
+fn still_there<'c>(cluster: &'c Cluster, gone: &Gone<'_>) -> Option<&'c Member> {
+    let known = |name: &str| {
+        cluster.this.as_deref() == Some(name)
+            || cluster.peers.iter().any(|one| one.name.as_deref() == Some(name))
+    };
+    let is_it = |one: &&Member| {
+        one.name == gone.node.as_str() || one.http.as_ref().is_some_and(|(host, _)| host == gone.address)
+    };
+    cluster.members.iter().filter(|one| !known(&one.name)).find(is_it)
+}
+
+/// Has the cluster forget a node that is gone already.
+pub(super) async fn bury(view: &View<'_>, gone: &Gone<'_>) -> Result<Held, AdapterError> {
+    let (instance, said) = spokesman(view).await?;
+    let cluster = look(view).await?;
+    if cluster.elected.is_none() {
+        return Ok(Held::Never("its cluster has no elected master".to_owned()));
+    }
+    if cluster.health.color == Color::Red {
+        let why = not_green(&cluster).unwrap_or_default();
+        return Ok(Held::Never(format!("{GREEN}: {why}: what it had may be nowhere else")));
+    }
+    if let Some(one) = still_there(&cluster, gone) {
+        return Ok(Held::Never(format!(
+            "its cluster still has {}: stop it first, or leave without --dead",
+            one.name
+        )));
+    }
+    // Whose vote it is that is missing can be told only where all others are there.
+    let away: Vec<&str> =
+        cluster.peers.iter().filter(|one| one.name.is_none()).map(|one| one.title.as_str()).collect();
+    if !away.is_empty() {
+        return Ok(Held::Never(format!(
+            "{MASTERS}: others are away too, start them first: {}",
+            away.join(", ")
+        )));
+    }
+    voting::bury(instance, &said, &cluster.members).await
 }
 
 #[cfg(test)]

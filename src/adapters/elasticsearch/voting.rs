@@ -16,6 +16,7 @@ use super::super::adapter::AdapterError;
 use super::super::view::Instance;
 use super::ask::{accepted, get, send};
 use super::cluster::nodes;
+use super::member::Member;
 use super::settings::{self, READ_ALL, apply as set, effective};
 use super::who::Who;
 use crate::agent::Setting;
@@ -156,6 +157,69 @@ pub(super) async fn put_back(
         exclude(instance, said, other).await?;
     }
     Ok(())
+}
+
+/// Takes the vote of a node that is gone, or gives nobody's back where that is done.
+pub(super) async fn bury(
+    instance: &Instance<'_>,
+    said: &Who,
+    members: &[Member],
+) -> Result<Held, AdapterError> {
+    if !has_votes(said) {
+        let masters = members.iter().filter(|one| one.master).count();
+        let cluster = said.cluster.clone().unwrap_or_default();
+        let wanted = majority(&get(instance, READ_ALL).await?, &cluster, masters);
+        set(instance, &wanted.into_iter().collect::<Vec<_>>()).await?;
+        return Ok(Held::Yes);
+    }
+    let body = get(instance, COORDINATION).await?;
+    let is_there = |id: &str| members.iter().any(|one| one.id == id);
+    let exclusions = coordination(&body)["voting_config_exclusions"].as_array();
+    let exclusions: Vec<(&str, &str)> = exclusions
+        .into_iter()
+        .flatten()
+        .filter_map(|one| Some((one["node_id"].as_str()?, one["node_name"].as_str()?)))
+        .collect();
+    let gone = absent_votes(&body, members);
+    match *gone {
+        [] if exclusions.iter().all(|(id, _)| is_there(id)) => Ok(Held::Yes),
+        [] => {
+            let path = "/_cluster/voting_config_exclusions?wait_for_removal=false";
+            let answer = send(instance, Method::DELETE, path, None).await?;
+            accepted(instance, path, &answer)?;
+            for (_, name) in exclusions.iter().filter(|(id, _)| is_there(id)) {
+                exclude(instance, said, name).await?;
+            }
+            Ok(Held::Yes)
+        }
+        [id] if exclusions.iter().all(|(one, _)| *one != id) => {
+            let by_id = said.opensearch
+                || said.version.parse::<ProductVersion>().is_ok_and(|version| version.line() >= (7, 8));
+            if !by_id {
+                return Ok(Held::Never(format!(
+                    "it has a vote, and Elasticsearch {} takes none from a node that is not there: start it again, \
+                     or raise the version first",
+                    said.version
+                )));
+            }
+            let path = format!("/_cluster/voting_config_exclusions?node_ids={id}&timeout=5s");
+            let answer = send(instance, Method::POST, &path, None).await?;
+            accepted(instance, &path, &answer)?;
+            Ok(Held::NotYet("it still has a vote in its cluster".to_owned()))
+        }
+        [_] => Ok(Held::NotYet("it still has a vote in its cluster".to_owned())),
+        _ => Ok(Held::Never(format!(
+            "{} nodes that have a vote are away, and which of them it is cannot be told: start the others first",
+            gone.len()
+        ))),
+    }
+}
+
+/// The ids of those that have a vote and are not there.
+fn absent_votes<'b>(body: &'b Value, members: &[Member]) -> Vec<&'b str> {
+    let votes = coordination(body)["last_committed_config"].as_array();
+    let ids = votes.into_iter().flatten().filter_map(Value::as_str);
+    ids.filter(|id| members.iter().all(|one| one.id != *id)).collect()
 }
 
 #[cfg(test)]
