@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::args::Leave;
+use super::check::kinds;
 use super::cluster::{ClusterArgs, Loaded, runtime};
 use super::conduct::{Manner, conduct};
 use super::context::Context;
@@ -20,6 +21,7 @@ use super::operate::{Prepared, Session, Wanted, before_anything, has_terminal, p
 use crate::inventory::Cluster;
 use crate::model::{NodeName, Role, Timestamp};
 use crate::nodes::{Problem, Surveyor};
+use crate::recipe::ServiceKind;
 use crate::report::plan_text;
 use crate::rollout::{At, Fault, Held, Interrupted, Kind, NodeError, Scope, leave};
 
@@ -262,6 +264,12 @@ fn forget(context: &Context, args: &Leave, entry: &Entry<'_>, leaver: &Leaver) -
         context.remark(&format!("{node} was taken out of {}", files.join(" and ")));
         context.remark(&format!(
             "conf of other nodes that names {node} is rendered anew by the next promote: `windlass plan` shows it"
+        ));
+    }
+    let kinds = kinds(context);
+    if leaver.roles.iter().any(|role| kinds.get(role) == Some(&ServiceKind::Zookeeper)) {
+        context.remark(&format!(
+            "the other servers' zoo.cfg still names {node} (server.N), and their quorum counts it: promote them next"
         ));
     }
     let Some(found) = entry.cluster.find(node.as_str()) else { return Ok(()) };

@@ -138,3 +138,65 @@ fn one_that_left_may_come_back() {
     lab.expect(0, &["leave", "n2"]);
     assert!(!cluster(&lab).contains("n2"), "{}", cluster(&lab));
 }
+
+#[test]
+fn a_node_comes_and_the_others_are_left_alone() {
+    let lab = Lab::new(3, "");
+    // Conf that names all nodes: it is another one for everybody when one comes.
+    let site = "peers = {% for node in nodes_with('web') %}{{ node.name }} {% endfor %}\n";
+    std::fs::write(lab.dir.join("conf/web/site.conf"), site).unwrap();
+    let all = cluster(&lab);
+    let (two, _) = all.split_once("\n[nodes.n3]").unwrap();
+    std::fs::write(lab.dir.join("cluster.toml"), two).unwrap();
+    lab.build("1", Mode::Good);
+    lab.expect(0, &["promote"]);
+    let pid = |node: &str| on_node(&lab, node)["roles"][0]["pid"].clone();
+    let before = [pid("n1"), pid("n2")];
+    std::fs::write(lab.dir.join("cluster.toml"), &all).unwrap();
+    let plan = lab.json(0, &["plan", "--nodes", "n3"]);
+    let waves = plan["waves"].as_array().unwrap();
+    assert_eq!(
+        (waves.len(), &waves[0]["forming"], waves[0]["nodes"].as_array().unwrap().len()),
+        (1, &false.into(), 1)
+    );
+    let both = serde_json::json!([{"node": "n1", "role": "web"}, {"node": "n2", "role": "web"}]);
+    assert_eq!(plan["left_alone"], both);
+    assert!(lab.expect(0, &["plan", "--nodes", "n3"]).contains("left alone, though"));
+    let done = lab.finished(0, &["promote", "--nodes", "n3"]);
+    assert_eq!((done["nodes"].as_array().unwrap().len(), &done["nodes"][0]["node"]), (1, &"n3".into()));
+    assert_eq!(lab.answers(), ["1", "1", "1"]);
+    assert_eq!([pid("n1"), pid("n2")], before, "nobody else was restarted");
+    assert_eq!(lab.ask("web", "n3").unwrap()["site"], "peers = n1 n2 n3 \n");
+    assert_eq!(lab.ask("web", "n1").unwrap()["site"], "peers = n1 n2 \n");
+    // Without --nodes they are changed, and not it.
+    let done = lab.finished(0, &["promote"]);
+    let names: Vec<&str> =
+        done["nodes"].as_array().unwrap().iter().map(|node| node["node"].as_str().unwrap()).collect();
+    assert_eq!(names, ["n1", "n2"]);
+    assert_eq!(lab.ask("web", "n1").unwrap()["site"], "peers = n1 n2 n3 \n");
+    // A new one alone is changed where nothing else moved.
+    lab.expect(0, &["leave", "n3", "--keep-entry"]);
+    let done = lab.finished(0, &["promote"]);
+    assert_eq!((done["nodes"].as_array().unwrap().len(), &done["nodes"][0]["node"]), (1, &"n3".into()));
+}
+
+#[test]
+fn one_that_is_gone_is_forgotten_without_being_asked() {
+    let lab = Lab::with(2, &["web"], "", |_, n| match n {
+        1 => "transport = \"local\"\n".to_owned(),
+        // Nobody listens there.
+        _ => "address = \"127.0.0.1\"\nport = 1\nuser = \"nobody\"\n".to_owned(),
+    });
+    lab.build("1", Mode::Good);
+    lab.expect(0, &["promote", "--nodes", "n1", "--role", "web"]);
+    let refused = lab.expect(1, &["leave", "n2"]);
+    assert!(refused.contains("windlass leave n2 --dead"), "{refused}");
+    assert!(cluster(&lab).contains("[nodes.n2]"));
+    lab.expect(0, &["leave", "n2", "--dead"]);
+    assert!(!cluster(&lab).contains("n2"), "{}", cluster(&lab));
+    let history = lab.json(0, &["history"]);
+    let last = history["rollouts"].as_array().unwrap().last().unwrap();
+    assert_eq!((&last["kind"], &last["outcome"]), (&"leave".into(), &"succeeded".into()), "{history}");
+    let refused = lab.expect(1, &["leave", "n1", "--dead"]);
+    assert!(refused.contains("no other node has that role"), "{refused}");
+}
