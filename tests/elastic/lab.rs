@@ -426,6 +426,24 @@ pub(crate) fn http(port: u16, method: &str, path: &str, body: &str) -> Option<(u
     stream.read_to_end(&mut answer).ok()?;
     let answer = String::from_utf8_lossy(&answer);
     let status = answer.split(' ').nth(1)?.parse().ok()?;
-    let value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).unwrap_or(Value::Null);
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    // Newer versions send some answers in pieces, whatever they were asked with.
+    let whole =
+        if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { joined(body) } else { None };
+    let value = serde_json::from_str(whole.as_deref().unwrap_or(body)).unwrap_or(Value::Null);
     Some((status, value))
+}
+
+/// A body that came in pieces.
+fn joined(mut body: &str) -> Option<String> {
+    let mut whole = String::new();
+    loop {
+        let (size, rest) = body.split_once("\r\n")?;
+        let size = usize::from_str_radix(size.trim(), 16).ok()?;
+        if size == 0 {
+            return Some(whole);
+        }
+        whole.push_str(rest.get(..size)?);
+        body = rest.get(size..)?.strip_prefix("\r\n")?;
+    }
 }
