@@ -16,6 +16,10 @@ impl Surveyor<'_> {
             let message = format!("{} on {} does not run: nobody can take over from it", at.role, at.node);
             let mut error = NodeError::new(Fault::Refused, "not-running", message);
             error.line.help.push(format!("start it: `windlass service start --nodes {}`", at.node));
+            error
+                .line
+                .help
+                .push("or, if a leave was broken off: `windlass resume` takes that back".to_owned());
             error.line.help.push(format!(
                 "or, if what it has is not needed any more: stop it and `windlass leave {} --dead`",
                 at.node

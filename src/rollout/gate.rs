@@ -29,6 +29,8 @@ const SILENCE: Duration = Duration::from_mins(1);
 /// The pause after the first probe; each further one is longer by half, up to [`PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const PAUSE: Duration = Duration::from_millis(500);
+/// The longest one while something moves, which may take hours.
+const MOVING: Duration = Duration::from_secs(2);
 /// How often a wait that does not change is told about.
 const REMIND: Duration = Duration::from_secs(5);
 
@@ -52,7 +54,7 @@ pub(super) async fn wait_until<R: Recorder>(
     let begun = Instant::now();
     let mut moved = begun;
     let mut heard = begun;
-    let mut last = String::new();
+    let (mut last, mut mark_before) = (String::new(), None);
     let mut pause = FIRST_PAUSE;
     loop {
         let asked = timeout(PROBE, ask()).await;
@@ -61,6 +63,7 @@ pub(super) async fn wait_until<R: Recorder>(
         } else if heard.elapsed() >= SILENCE {
             return Err(silent());
         }
+        let moves = matches!(asked, Ok(Ok(Held::Moving { .. })));
         let (why, mark) = match asked {
             Err(_) => (format!("no answer within {}", Span(PROBE)), None),
             Ok(held) => {
@@ -72,10 +75,14 @@ pub(super) async fn wait_until<R: Recorder>(
                 }
             }
         };
-        let mark = mark.unwrap_or_else(|| why.clone());
-        if mark != last {
-            (last, moved) = (mark, Instant::now());
+        // Where something was seen to move, other words are no progress any more.
+        let progress =
+            if mark.is_some() { mark != mark_before } else { mark_before.is_none() && why != last };
+        if progress {
+            moved = Instant::now();
         }
+        last.clone_from(&why);
+        mark_before = mark.or(mark_before);
         if begun.elapsed() >= patience.limit {
             return Err(fails(format!("after {}: {why}", Span(patience.limit))));
         }
@@ -85,7 +92,7 @@ pub(super) async fn wait_until<R: Recorder>(
         told.tell(&why)?;
         let left = patience.limit.saturating_sub(begun.elapsed());
         sleep(pause.min(left)).await;
-        pause = (pause * 3 / 2).min(PAUSE);
+        pause = (pause * 3 / 2).min(if moves { MOVING } else { PAUSE });
     }
 }
 

@@ -131,7 +131,7 @@ fn a_node_comes_and_leaves_and_nothing_is_lost_or_left_changed() {
     assert_eq!(lab.settings()["persistent"][EXCLUDE], "elsewhere");
 }
 
-/// Three nodes become one: the elected master goes first.
+/// Three nodes become one: the one without data goes first.
 fn shrinks(version: &str) {
     let Some(mut lab) = Lab::new(&[version]) else { return };
     lab.build(version, "");
@@ -141,15 +141,19 @@ fn shrinks(version: &str) {
     let before = lab.settings();
     let client = Client::start(&lab, 0);
     let begun = Instant::now();
-    tell(&format!("{version}: the master leaves"), &lab.rolls(0, &["leave", "n3"]), begun.elapsed());
-    client.done(&lab, "the master leaves");
+    tell(
+        &format!("{version}: the one without data leaves"),
+        &lab.rolls(0, &["leave", "n3"]),
+        begun.elapsed(),
+    );
+    client.done(&lab, "the one without data leaves");
     assert_eq!(members(&lab), ["n1", "n2"]);
     assert_eq!(lab.settings(), before);
     let refused = problem(&lab, &["leave", "n2"]);
     assert!(refused.contains("leave-room: ") && refused.contains("index.number_of_replicas"), "{refused}");
     lab.send("PUT", "/_all/_settings", &json!({"index.number_of_replicas": 0}));
     quiet(&lab);
-    let client = Client::start(&lab, 1_000_000);
+    let (client, begun) = (Client::start(&lab, 1_000_000), Instant::now());
     tell(&format!("{version}: one of two leaves"), &lab.rolls(0, &["leave", "n2"]), begun.elapsed());
     client.done(&lab, "one of two leaves");
     assert_eq!(members(&lab), ["n1"]);

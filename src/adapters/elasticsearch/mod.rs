@@ -9,6 +9,7 @@
 //! health      whether the cluster has settled
 //! settings    what a rollout changes in a cluster, and how that is put back
 //! leave       a node that leaves for good: whether it may, what is left on it, whether it is gone
+//! room        whether what it has fits on the others
 //! voting      its vote
 //! adapter     the questions of a rollout, answered with these
 //! ```
@@ -27,6 +28,7 @@ mod health;
 mod leave;
 mod member;
 mod predicates;
+mod room;
 mod settings;
 mod voting;
 mod who;
