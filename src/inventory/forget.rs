@@ -219,6 +219,17 @@ mod tests {
     }
 
     #[test]
+    fn a_list_loses_the_lines_that_name_it() {
+        let text = "schema = 1\nname = \"c\"\nlists = \"conf\"\n[nodes.a]\naddress = \"10.0.0.1\"\n\
+                    [nodes.b]\naddress = \"10.0.0.2\"\n";
+        let source = Source::new("cluster.toml", text);
+        let cluster = crate::inventory::read_cluster(&source, &std::collections::BTreeMap::new()).unwrap();
+        let list = "# all\na # one\n10.0.0.2 # two\n\nb\n";
+        assert_eq!(list_without(list, &cluster, &node("b")), "# all\na # one\n\n");
+        assert_eq!(lists_of(text).as_deref(), Some("conf"));
+    }
+
+    #[test]
     fn roles_go_out_of_the_array_alone() {
         let roles = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
         let without = without_roles(TEXT, &node("b"), &roles(&["x", "z"])).unwrap();
