@@ -117,6 +117,7 @@ fn help_of_every_command() {
             "rollback",
             "resume",
             "restart",
+            "leave",
             "status",
             "history",
             "report",

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use super::view::View;
+use super::view::{Gone, View};
 use crate::agent::Setting;
 use crate::rollout::Held;
 
@@ -67,6 +67,33 @@ pub trait Adapter {
 
     /// Whether its cluster has settled with it.
     fn settled(&self, _: &View<'_>) -> impl Future<Output = Result<Held, AdapterError>> {
+        async { Ok(Held::Yes) }
+    }
+
+    /// Whether its cluster can do without the service for good. [`Held::Never`] says why not, and what to do.
+    fn may_part(&self, _: &View<'_>) -> impl Future<Output = Result<Held, AdapterError>> {
+        async { Ok(Held::Yes) }
+    }
+
+    /// What [`Self::part`] will change in the cluster, each with what it is now; [`Self::undrain`] puts it back.
+    fn parting(&self, _: &View<'_>) -> impl Future<Output = Result<Vec<Setting>, AdapterError>> {
+        async { Ok(Vec::new()) }
+    }
+
+    /// Changes the settings, and has everything that only the service has taken over by its peers. Asked until it
+    /// holds; each time may be the first.
+    fn part(&self, _: &View<'_>, _: &[Setting]) -> impl Future<Output = Result<Held, AdapterError>> {
+        async { Ok(Held::Yes) }
+    }
+
+    /// Whether its cluster is as well as before without the service, which was stopped.
+    fn parted(&self, _: &View<'_>) -> impl Future<Output = Result<Held, AdapterError>> {
+        async { Ok(Held::Yes) }
+    }
+
+    /// Has the service's cluster forget a peer that is gone for good already. Asked until it holds; [`Held::Never`]
+    /// says what that peer has that nobody else has.
+    fn bury(&self, _: &View<'_>, _: &Gone<'_>) -> impl Future<Output = Result<Held, AdapterError>> {
         async { Ok(Held::Yes) }
     }
 }

@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 
 use super::adapter::{Adapter, AdapterError};
 use super::kafka_api::{Client, Metadata, Partition, Quorum};
-use super::view::{Instance, View};
+use super::view::{Gone, Instance, View};
 use crate::agent::Setting;
 use crate::rollout::Held;
 
@@ -24,6 +24,8 @@ pub(super) const MIN_ISR: &str = "kafka-min-isr";
 pub(super) const QUORUM: &str = "kafka-quorum";
 /// No partition of the cluster lacks a replica after a broker is back.
 pub(super) const UNDER_REPLICATED: &str = "kafka-under-replicated";
+/// A broker that leaves for good has no replica.
+pub(super) const REPLICAS: &str = "kafka-replicas";
 
 /// What is known of Kafka.
 #[derive(Clone, Copy, Debug, Default)]
@@ -115,6 +117,73 @@ impl Adapter for Kafka {
         }
         Ok(Held::Yes)
     }
+
+    async fn may_part(&self, view: &View<'_>) -> Result<Held, AdapterError> {
+        let seen = look(&view.this).await?;
+        let id = seen.id;
+        if seen.quorum.as_ref().is_some_and(|one| one.voters.contains_key(&id)) && !view.is_off(QUORUM) {
+            return Ok(Held::Never(format!(
+                "kafka-quorum: controller {id} has a vote: take it out of `controller.quorum.voters` of all \
+                 controllers and promote them, or `kafka-metadata-quorum.sh remove-controller`; then off with \
+                 [rollout] predicates_off = [\"{QUORUM}\"]"
+            )));
+        }
+        let Some(metadata) = seen.metadata.filter(|_| !view.is_off(REPLICAS)) else { return Ok(Held::Yes) };
+        let brokers = metadata.brokers.iter().copied().filter(|one| *one != id).collect();
+        Ok(replicas_on(&metadata, |one| one == id, &brokers, &view.this).map_or(Held::Yes, Held::Never))
+    }
+
+    async fn part(&self, view: &View<'_>, _: &[Setting]) -> Result<Held, AdapterError> {
+        self.may_part(view).await
+    }
+
+    async fn parted(&self, view: &View<'_>) -> Result<Held, AdapterError> {
+        let mut last = None;
+        for peer in &view.peers {
+            let metadata = match look(peer).await {
+                Ok(Seen { metadata: Some(metadata), .. }) => metadata,
+                Ok(_) => continue,
+                Err(error) => {
+                    last = Some(error);
+                    continue;
+                }
+            };
+            let short = |one: &&Partition| one.isr.len() < one.replicas.len();
+            let short = told(metadata.partitions.iter().filter(short));
+            return Ok(match short.filter(|_| !view.is_off(UNDER_REPLICATED)) {
+                Some(names) => Held::NotYet(format!("a replica is not in sync for {names}")),
+                None => Held::Yes,
+            });
+        }
+        last.map_or(Ok(Held::Yes), Err)
+    }
+
+    async fn bury(&self, view: &View<'_>, _: &Gone<'_>) -> Result<Held, AdapterError> {
+        let seen = look(&view.this).await?;
+        let Some(metadata) = seen.metadata.filter(|_| !view.is_off(REPLICAS)) else { return Ok(Held::Yes) };
+        let there: BTreeSet<i32> = metadata.brokers.iter().copied().collect();
+        let gone = |one: i32| !there.contains(&one);
+        Ok(replicas_on(&metadata, gone, &there, &view.this).map_or(Held::Yes, Held::Never))
+    }
+}
+
+/// Why brokers may not go: what they have, and how it comes to the others.
+fn replicas_on(
+    metadata: &Metadata,
+    goes: impl Fn(i32) -> bool,
+    stay: &BTreeSet<i32>,
+    ask: &Instance<'_>,
+) -> Option<String> {
+    let has = |one: &&Partition| one.replicas.iter().any(|id| goes(*id));
+    let names = told(metadata.partitions.iter().filter(has))?;
+    let stay: Vec<String> = stay.iter().map(ToString::to_string).collect();
+    let (host, port) = (&ask.address, ask.port());
+    Some(format!(
+        "{REPLICAS}: it has replicas of {names}: move them to brokers {ids} with `kafka-reassign-partitions.sh \
+         --bootstrap-server {host}:{port} --topics-to-move-json-file topics.json --broker-list {ids} --generate`, \
+         then the same with --reassignment-json-file and --execute",
+        ids = stay.join(","),
+    ))
 }
 
 async fn look(server: &Instance<'_>) -> Result<Seen, AdapterError> {

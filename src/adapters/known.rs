@@ -6,7 +6,7 @@ use super::kafka::Kafka;
 use super::kibana::Kibana;
 use super::plain::Plain;
 use super::redis::Redis;
-use super::view::View;
+use super::view::{Gone, View};
 use super::zookeeper::Zookeeper;
 use crate::agent::Setting;
 use crate::recipe::ServiceKind;
@@ -38,7 +38,7 @@ pub fn drains(kind: ServiceKind) -> bool {
 
 /// Whether services of that kind are asked about their cluster through peers of any role.
 pub fn needs_peers(kind: ServiceKind) -> bool {
-    matches!(kind, ServiceKind::Elasticsearch | ServiceKind::Opensearch)
+    kind.is_joint()
 }
 
 /// What answers for a kind.
@@ -112,15 +112,35 @@ impl Adapter for Known {
     async fn settled(&self, view: &View<'_>) -> Result<Held, AdapterError> {
         ask!(self, settled(view))
     }
+
+    async fn may_part(&self, view: &View<'_>) -> Result<Held, AdapterError> {
+        ask!(self, may_part(view))
+    }
+
+    async fn parting(&self, view: &View<'_>) -> Result<Vec<Setting>, AdapterError> {
+        ask!(self, parting(view))
+    }
+
+    async fn part(&self, view: &View<'_>, settings: &[Setting]) -> Result<Held, AdapterError> {
+        ask!(self, part(view, settings))
+    }
+
+    async fn parted(&self, view: &View<'_>) -> Result<Held, AdapterError> {
+        ask!(self, parted(view))
+    }
+
+    async fn bury(&self, view: &View<'_>, gone: &Gone<'_>) -> Result<Held, AdapterError> {
+        ask!(self, bury(view, gone))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::elasticsearch::PREDICATES;
+    use super::super::elasticsearch::{LEAVE_NAMES, PREDICATES};
 
     #[test]
     fn every_predicate_can_be_turned_off() {
-        for name in PREDICATES {
+        for name in PREDICATES.iter().chain(&LEAVE_NAMES) {
             assert!(crate::inventory::PREDICATES.contains(name), "{name}");
         }
     }

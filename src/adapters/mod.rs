@@ -38,5 +38,5 @@ mod zookeeper;
 pub use adapter::{Adapter, AdapterError};
 pub use known::{default_port, drains, known, needs_peers};
 pub use upgrade::{Upgrade, UpgradeError, together, upgrade};
-pub use view::{Credentials, Instance, Opening, Reach, View};
+pub use view::{Credentials, Gone, Instance, Opening, Reach, View};
 pub use wire::{HttpAnswer, Stream};

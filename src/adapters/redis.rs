@@ -16,7 +16,7 @@
 use super::adapter::{Adapter, AdapterError};
 use super::redis_info::{Group, Info, info, said};
 use super::resp::Reply;
-use super::view::{Instance, View};
+use super::view::{Gone, Instance, View};
 use crate::agent::Setting;
 use crate::rollout::Held;
 
@@ -114,6 +114,50 @@ impl Adapter for Redis {
             return Ok(Held::NotYet(why));
         }
         if this.is_replica() { caught_up(view, &group).await } else { Ok(Held::Yes) }
+    }
+
+    async fn may_part(&self, view: &View<'_>) -> Result<Held, AdapterError> {
+        let group = Group::of(view).await;
+        if group.others.is_empty() && !view.is_off(FAILOVER) {
+            return Ok(Held::Never(format!(
+                "it is the only server, and nobody can take over its data; to stop it nevertheless: [rollout] \
+                 predicates_off = [\"{FAILOVER}\"]"
+            )));
+        }
+        leave(view, &group).await
+    }
+
+    async fn part(&self, view: &View<'_>, settings: &[Setting]) -> Result<Held, AdapterError> {
+        self.drain(view, settings).await
+    }
+
+    async fn parted(&self, view: &View<'_>) -> Result<Held, AdapterError> {
+        let group = Group::of(view).await;
+        if group.others.is_empty() {
+            return Ok(Held::Yes);
+        }
+        Ok(match group.masters().len() {
+            0 => Held::NotYet("no server says that it is the master".to_owned()),
+            1 => match group.others_lag().filter(|_| !view.is_off(IN_SYNC)) {
+                Some(why) => Held::NotYet(why),
+                None => Held::Yes,
+            },
+            _ => Held::NotYet("more than one server says that it is the master".to_owned()),
+        })
+    }
+
+    async fn bury(&self, view: &View<'_>, _: &Gone<'_>) -> Result<Held, AdapterError> {
+        let group = Group::of(view).await;
+        let own = usize::from(group.this.as_ref().is_ok_and(Info::is_master));
+        Ok(match group.masters().len() + own {
+            1 => Held::Yes,
+            0 => Held::Never(
+                "no server that is there says that it is the master: make one of them that by hand (REPLICAOF NO \
+                 ONE), and send the others there"
+                    .to_owned(),
+            ),
+            _ => Held::Never("more than one server says that it is the master".to_owned()),
+        })
     }
 }
 

@@ -75,14 +75,14 @@ impl Fake {
     /// The server on `port` of those on `all`.
     fn view<'a>(&'a self, port: u16, all: &[u16], off: &'a [String]) -> View<'a> {
         let peers = all.iter().filter(|one| **one != port).map(|one| self.instance(*one)).collect();
-        View { this: self.instance(port), peers, off, target: None, budget: 1 }
+        View { this: self.instance(port), peers, off, target: None, budget: 1, joins: false }
     }
 }
 
 fn why(held: &Held) -> &str {
     match held {
         Held::Yes => "yes",
-        Held::NotYet(why) | Held::Never(why) => why,
+        Held::NotYet(why) | Held::Never(why) | Held::Moving { what: why, .. } => why,
     }
 }
 

@@ -72,6 +72,15 @@ impl Instance<'_> {
     }
 }
 
+/// A node that is gone for good.
+#[derive(Clone, Copy, Debug)]
+pub struct Gone<'g> {
+    /// Its name.
+    pub node: &'g NodeName,
+    /// Its address, as its peers knew it.
+    pub address: &'g str,
+}
+
 /// What an adapter sees.
 #[derive(Clone, Debug)]
 pub struct View<'a> {
@@ -85,6 +94,8 @@ pub struct View<'a> {
     pub target: Option<String>,
     /// How many nodes of the service's role may be away at a time.
     pub budget: usize,
+    /// It is new in a cluster that runs: what its peers hand to it is theirs, and not waited for.
+    pub joins: bool,
 }
 
 impl<'a> View<'a> {

@@ -11,7 +11,7 @@
 use futures_util::future::join_all;
 
 use super::adapter::{Adapter, AdapterError};
-use super::view::{Instance, View};
+use super::view::{Gone, Instance, View};
 use crate::agent::Setting;
 use crate::rollout::Held;
 
@@ -164,6 +164,48 @@ impl Adapter for Zookeeper {
         }
         let followers = followers(leader).await?;
         Ok(in_sync(view, &ensemble, leader, followers))
+    }
+
+    async fn may_part(&self, view: &View<'_>) -> Result<Held, AdapterError> {
+        let ensemble = Ensemble::of(view).await;
+        if ensemble.others.is_empty() && !view.is_off(QUORUM) {
+            let off = turn_off(QUORUM);
+            return Ok(Held::Never(format!("it is the only server, and nobody can take over its data{off}")));
+        }
+        self.may_leave(view).await
+    }
+
+    async fn part(&self, view: &View<'_>, _: &[Setting]) -> Result<Held, AdapterError> {
+        self.may_part(view).await
+    }
+
+    async fn parted(&self, view: &View<'_>) -> Result<Held, AdapterError> {
+        let ensemble = Ensemble::of(view).await;
+        if ensemble.others.is_empty() {
+            return Ok(Held::Yes);
+        }
+        let Some(leader) = ensemble.leader(view) else {
+            return Ok(Held::NotYet("no server says that it is the leader".to_owned()));
+        };
+        let votes = ensemble.others.iter().filter(|(_, mode)| !matches!(mode, Ok(Mode::Observer))).count();
+        let found = followers(leader).await?;
+        if view.is_off(IN_SYNC) || (found.synced + 1 >= votes && found.pending == 0) {
+            return Ok(Held::Yes);
+        }
+        Ok(Held::NotYet(format!(
+            "{} has {} of {} followers in sync",
+            leader.node,
+            found.synced,
+            votes.saturating_sub(1)
+        )))
+    }
+
+    async fn bury(&self, view: &View<'_>, _: &Gone<'_>) -> Result<Held, AdapterError> {
+        let ensemble = Ensemble::of(view).await;
+        if ensemble.leader(view).is_some() || matches!(ensemble.this, Ok(Mode::Standalone)) {
+            return Ok(Held::Yes);
+        }
+        Ok(Held::Never("no server that is there says that it is the leader: its quorum is lost".to_owned()))
     }
 }
 

@@ -6,7 +6,7 @@ use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::cluster::ClusterArgs;
-use crate::model::{BundlePath, ByteSize, Version};
+use crate::model::{BundlePath, ByteSize, Role, Version};
 
 /// Vendor tarballs and conf become immutable bundles, moved node by node, with a way back.
 ///
@@ -94,6 +94,8 @@ pub enum Command {
     Service(Service),
     /// Hash the releases on nodes again and name what changed
     Drift(Drift),
+    /// Drain a node's data away, stop it for good, and take it out of cluster.toml
+    Leave(Leave),
     /// Remove old bundles and unused blobs from out/, or old releases from nodes
     Gc(Gc),
     /// Show all of the above on this machine, in a temporary folder
@@ -321,6 +323,36 @@ pub struct Restart {
     /// Which nodes.
     #[command(flatten)]
     pub cluster: ClusterArgs,
+}
+
+/// `windlass leave`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  windlass leave es4                        all that es4 runs, then its entry in cluster.toml
+  windlass leave es4 --role kafka           one of its roles; the others stay
+  windlass leave es4 --keep-entry --yes     without asking, and cluster.toml as it is
+  windlass leave es4 --dead                 es4 is gone already: the others forget it
+
+Whatever fails, and Ctrl-C, puts everything back: the node stays. Data on the node is never deleted.")]
+pub struct Leave {
+    /// The node, by name or address
+    #[arg(value_name = "NODE")]
+    pub node: String,
+    /// The node is gone already: it is not connected to, and the others forget it
+    #[arg(long)]
+    pub dead: bool,
+    /// Leave cluster.toml and the host lists as they are
+    #[arg(long)]
+    pub keep_entry: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// The cluster file [default: cluster.toml in the project's folder]
+    #[arg(long, value_name = "FILE", env = "WINDLASS_CLUSTER", help_heading = "Nodes")]
+    pub cluster: Option<Utf8PathBuf>,
+    /// Only these of its roles
+    #[arg(long = "role", value_name = "ROLE", value_delimiter = ',', help_heading = "Nodes")]
+    pub roles: Vec<Role>,
 }
 
 /// `windlass status`

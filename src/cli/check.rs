@@ -78,7 +78,7 @@ async fn examine(
 }
 
 /// What roles are, as far as the project's recipes can be read: they say it of roles without a bundle.
-fn kinds(context: &Context) -> BTreeMap<Role, ServiceKind> {
+pub(super) fn kinds(context: &Context) -> BTreeMap<Role, ServiceKind> {
     let project = context.folder().and_then(|folder| context.project(&folder));
     let recipes = project.map(|project| project.recipes).unwrap_or_default();
     recipes

@@ -37,12 +37,17 @@ pub(super) struct Loaded {
 }
 
 impl ClusterArgs {
+    /// Where the cluster file is.
+    pub(super) fn path(&self, context: &Context) -> Result<Utf8PathBuf, Failure> {
+        match &self.cluster {
+            Some(path) => Ok(path.clone()),
+            None => Ok(context.folder()?.join("cluster.toml")),
+        }
+    }
+
     /// Reads the cluster file; nothing is connected to yet.
     pub(super) fn load(&self, context: &Context) -> Result<Loaded, Failure> {
-        let path = match &self.cluster {
-            Some(path) => path.clone(),
-            None => context.folder()?.join("cluster.toml"),
-        };
+        let path = self.path(context)?;
         let cluster = inventory::load(&path)?;
         let folder = path.parent().unwrap_or(Utf8Path::new("")).to_owned();
         let secrets = Secrets::new(&cluster, &folder);

@@ -6,7 +6,7 @@ use super::cluster::{ClusterArgs, claim, runtime};
 use super::context::{Context, print};
 use super::error::{Failure, exit};
 use super::operate::{
-    Prepared, Session, Wish, before_anything, has_terminal, prepare, rollouts, signals, wanted,
+    Prepared, Session, Wish, before_anything, has_terminal, prepare, rollouts, says_yes, signals, wanted,
 };
 use crate::fs::IoError;
 use crate::model::{Span, Timestamp};
@@ -47,7 +47,7 @@ pub(super) fn run(context: &Context, args: &ClusterArgs, wish: &Wish, manner: Ma
     outcome
 }
 
-async fn conduct(
+pub(super) async fn conduct(
     context: &Context,
     session: &Session,
     prepared: &Prepared,
@@ -127,6 +127,7 @@ fn nothing_to_do(context: &Context, prepared: &Prepared) -> Result<u8, Failure> 
         let what = match prepared.plan.kind {
             Kind::Promote | Kind::Rollback => "every node is on target and healthy",
             Kind::Restart => "none of these nodes runs anything",
+            Kind::Leave => "nothing of windlass runs there",
         };
         print(&format!("nothing to do: {what}\n"))?;
     }
@@ -134,7 +135,7 @@ fn nothing_to_do(context: &Context, prepared: &Prepared) -> Result<u8, Failure> 
 }
 
 /// The exit code of a rollout.
-fn code(finished: &Finished) -> u8 {
+pub(super) fn code(finished: &Finished) -> u8 {
     match finished.outcome {
         Outcome::Succeeded => exit::DONE,
         Outcome::NeedsPerson => exit::NEEDS_PERSON,
@@ -155,6 +156,21 @@ fn tell(
         return Ok(());
     }
     print(&finished_text(journal.id(), &prepared.plan, finished))
+}
+
+/// Writes down and tells what was done without the engine.
+pub(super) fn record(
+    context: &Context,
+    journal: &Journal,
+    events: impl Iterator<Item = Event>,
+    (plan, finished): (&Plan, &Finished),
+) -> Result<(), Failure> {
+    let view = RolloutView::new(false, true, context.is_json());
+    let told = Told { journal, view: &view, json: context.is_json() };
+    for event in events {
+        told.record(event, true)?;
+    }
+    if context.is_json() { Ok(()) } else { print(&finished_text(journal.id(), plan, finished)) }
 }
 
 /// The journal first, then whoever watches.
@@ -196,14 +212,6 @@ impl Person for Asked<'_> {
             return false;
         }
         self.view.remark("the canary is done; go on with the rest? [y/N]");
-        // A thread of its own: reading a terminal cannot be given up.
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        std::thread::spawn(move || {
-            let mut answer = String::new();
-            let read = std::io::stdin().read_line(&mut answer);
-            let yes = read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes");
-            let _ = sender.send(yes);
-        });
-        receiver.await.unwrap_or(false)
+        says_yes().await
     }
 }

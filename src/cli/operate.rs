@@ -110,6 +110,13 @@ impl Session {
     /// The same, with the versions that a plan brings to them.
     pub(super) fn services_for(&self, prepared: &Prepared) -> Services<'_> {
         let services = self.services();
+        let plan = &prepared.plan;
+        let services = if plan.kind == Kind::Leave { services.for_good() } else { services };
+        for wave in plan.waves.iter().filter(|wave| !wave.forming) {
+            for one in wave.nodes.iter().filter(|one| one.from_release.is_none()) {
+                services.joins(At { node: one.node.clone(), role: one.role.clone() });
+            }
+        }
         for one in prepared.plan.nodes() {
             let at = At { node: one.node.clone(), role: one.role.clone() };
             let product = match &one.goal {
@@ -246,6 +253,39 @@ pub(super) fn made(
     Ok(Prepared { plan, targets, forming: survey.forming, previews: survey.previews })
 }
 
+/// Nodes of the same roles that a promotion leaves alone, and that would be made another way now: a node that
+/// comes or goes is in the conf of others.
+pub(super) async fn left_alone(
+    context: &Context,
+    session: &Session,
+    prepared: &Prepared,
+) -> Result<Vec<At>, Failure> {
+    let plan = &prepared.plan;
+    let meant = |node: &NodeName, role: &Role| {
+        plan.nodes().any(|one| one.node == *node && one.role == *role)
+            || plan.skipped.iter().any(|one| one.node == *node && one.role == *role)
+    };
+    let others: Wanted = session
+        .loaded
+        .cluster
+        .nodes
+        .iter()
+        .map(|node| {
+            let roles = node.roles.iter().filter(|role| prepared.targets.contains_key(role));
+            (node.name.clone(), roles.filter(|role| !meant(&node.name, role)).cloned().collect())
+        })
+        .filter(|(_, roles): &(NodeName, Vec<Role>)| !roles.is_empty())
+        .collect();
+    if others.is_empty() || plan.kind != Kind::Promote {
+        return Ok(Vec::new());
+    }
+    let services = session.services();
+    let surveyor = session.surveyor(&services, others);
+    let survey = surveyor.promote(&context.store()?, &session.loaded.secrets, &prepared.targets, true).await;
+    let moved = survey.candidates.into_iter().filter(|one| !one.on_target && one.from.is_some());
+    Ok(moved.map(|one| At { node: one.node, role: one.role }).collect())
+}
+
 /// The bundles that are meant: those that are named, or the newest of each role.
 fn targets(
     context: &Context,
@@ -359,6 +399,19 @@ pub(super) fn is_plan(text: &str) -> bool {
 /// Where rollouts are written down.
 pub(super) fn rollouts(context: &Context) -> Result<Rollouts, Failure> {
     Ok(Rollouts::new(&out(context)?))
+}
+
+/// Whether a person says yes, at a terminal.
+pub(super) async fn says_yes() -> bool {
+    // A thread of its own: reading a terminal cannot be given up.
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let mut answer = String::new();
+        let read = std::io::stdin().read_line(&mut answer);
+        let yes = read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes");
+        let _ = sender.send(yes);
+    });
+    receiver.await.unwrap_or(false)
 }
 
 /// Whether a person can be asked.

@@ -70,6 +70,9 @@ async fn elsewhere(
         .flat_map(|(node, roles)| roles.iter().map(|role| At { node: node.clone(), role: role.clone() }))
         .collect();
     let mut errands = errands.clone();
+    if errands.kind == Kind::Leave {
+        errands = errands.undone();
+    }
     errands.nodes.retain(|(at, ..)| chosen.contains(at));
     let services = session.services();
     let mut surveyor = session.surveyor(&services, selected);
@@ -89,6 +92,20 @@ fn silent(session: &Session, selected: &Wanted) -> Result<(), Failure> {
     Err(problems(&found).help("`windlass resume --nodes ...` goes on with the others alone"))
 }
 
+/// What becomes of a node that should leave: it stays, unless it has left.
+fn left(context: &Context, past: &Past) -> Result<(), Failure> {
+    let node = past.plan.nodes().next().map_or_else(|| "NODE".to_owned(), |one| one.node.to_string());
+    if past.outcome() == Some(Outcome::Succeeded) {
+        let message = format!("{node} has left its cluster in {}: there is nothing to go on with", past.id);
+        return Err(Failure::new(exit::INVALID, "rollout", message)
+            .help(format!("where cluster.toml still has it, `windlass leave {node}` takes it out"))
+            .help("to take it in again: `windlass promote --nodes`, with its entry in cluster.toml"));
+    }
+    context
+        .remark(&format!("taking back leave {}: {node} stays; `windlass leave {node}` begins anew", past.id));
+    Ok(())
+}
+
 /// What this machine's journal tells: the same targets again; what is there already is skipped.
 async fn here(
     context: &Context,
@@ -97,7 +114,9 @@ async fn here(
     past: &Past,
     force: bool,
 ) -> Result<Prepared, Failure> {
-    if past.outcome() == Some(Outcome::Succeeded) {
+    if past.plan.kind == Kind::Leave {
+        left(context, past)?;
+    } else if past.outcome() == Some(Outcome::Succeeded) {
         context.remark(&format!("rollout {} succeeded; looking whether that still holds", past.id));
     } else {
         context.remark(&format!("going on with {} {}", past.plan.kind.command(), past.id));
@@ -126,6 +145,11 @@ async fn here(
             });
             let survey = surveyor.restart();
             made(session, &surveyor, Kind::Restart, survey, BTreeMap::new())?
+        }
+        // One that was broken off is taken back: the data is where it was, or moves back.
+        Kind::Leave => {
+            let survey = surveyor.go_to(&past.plan.undone());
+            made(session, &surveyor, Kind::Rollback, survey, BTreeMap::new())?
         }
     };
     // A role whose canary is done needs no other, and nobody is asked about it again.

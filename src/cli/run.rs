@@ -12,7 +12,8 @@ use super::context::Context;
 use super::error::{Failure, exit};
 use super::node;
 use super::{
-    build, check, completions, demo, diff, drift, gc, history, init, inspect, lock, ls, plan, promote, push,
+    build, check, completions, demo, diff, drift, gc, history, init, inspect, leave, lock, ls, plan, promote,
+    push,
 };
 use super::{
     report as rollout_report, restart, resume, rollback, service, set, signals, status, unpack, verify,
@@ -50,6 +51,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&context, args),
         Command::History(args) => history::run(&context, args),
         Command::Report(args) => rollout_report::run(&context, args),
+        Command::Leave(args) => leave::run(&context, args),
         Command::Service(args) => service::run(&context, args),
         Command::Drift(args) => drift::run(&context, args),
         Command::Gc(args) => gc::run(&context, args),
@@ -78,6 +80,7 @@ fn has_own_signals(command: &Command) -> bool {
         | Command::Rollback(_)
         | Command::Resume(_)
         | Command::Restart(_)
+        | Command::Leave(_)
         | Command::DemoService(_) => true,
         _ => false,
     }

@@ -6,6 +6,7 @@ mod cluster;
 mod decode;
 mod decode_node;
 mod decode_rollout;
+mod forget;
 mod hosts;
 mod load;
 mod rollout;
@@ -15,6 +16,7 @@ mod tests;
 
 pub use cluster::{Cluster, LintLevel, LintSetting, Node, Reach, Secret, SecretFrom, SshSettings, Vars};
 pub use decode::read_cluster;
+pub use forget::{ForgetError, list_without, lists_of, without_node, without_roles};
 pub use load::{LoadError, load};
 pub use rollout::{By, MaxUnavailable, OnFailure, PREDICATES, Rollout};
 pub use select::{Selected, SelectionError};

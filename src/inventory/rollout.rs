@@ -20,9 +20,13 @@ pub const PREDICATES: &[&str] = &[
     "last-master",
     "shared-shards",
     "last-of-role",
+    "leave-green",
+    "leave-room",
+    "leave-masters",
     // Kafka, Redis, ZooKeeper.
     "kafka-min-isr",
     "kafka-quorum",
+    "kafka-replicas",
     "kafka-under-replicated",
     "redis-failover",
     "redis-in-sync",

@@ -51,6 +51,17 @@ impl Errands {
         Some(Self { rollout: newest, kind, who, host, nodes: all })
     }
 
+    /// The way back from a leave that was broken off: each role is as it was. One that ended has nothing left.
+    #[must_use]
+    pub fn undone(&self) -> Self {
+        let mut nodes = self.nodes.clone();
+        nodes.retain(|(_, errand, ended)| ended.is_none() && errand.from.is_some());
+        for (_, errand, _) in &mut nodes {
+            errand.to.clone_from(&errand.from);
+        }
+        Self { kind: Kind::Rollback, nodes, ..self.clone() }
+    }
+
     /// How it ended, where all nodes say the same.
     pub fn outcome(&self) -> Option<&str> {
         let said: BTreeSet<Option<&str>> = self.nodes.iter().map(|(.., ended)| ended.as_deref()).collect();
@@ -62,14 +73,17 @@ impl Errands {
 }
 
 fn kind_of(errand: &Errand) -> Option<Kind> {
-    [Kind::Promote, Kind::Rollback, Kind::Restart].into_iter().find(|kind| kind.command() == errand.kind)
+    [Kind::Promote, Kind::Rollback, Kind::Restart, Kind::Leave]
+        .into_iter()
+        .find(|kind| kind.command() == errand.kind)
 }
 
 impl Surveyor<'_> {
     /// Candidates for what is left of a rollout.
     pub fn errands(&self, errands: &Errands, allow_bad: bool) -> Survey {
         let roles: BTreeSet<&Role> = errands.nodes.iter().map(|(at, ..)| &at.role).collect();
-        let mut survey = Survey { forming: self.forming(roles.into_iter()), ..Survey::default() };
+        let mut survey =
+            Survey { forming: self.forming(roles.into_iter().map(|role| (role, None))), ..Survey::default() };
         for (at, errand, ended) in &errands.nodes {
             // A service that was started anew need not be started once more.
             if errands.kind == Kind::Restart && ended.is_some() {

@@ -26,7 +26,7 @@ use crate::check::{
 use crate::inventory::{Cluster, Node, Reach, SupervisorKind};
 use crate::model::{Digest, NodeName, Reference, Role};
 use crate::recipe::{OrTemplate, Probe, ServiceKind};
-use crate::remote::{context, has_run};
+use crate::remote::{context, has_formed};
 use crate::store::Store;
 
 /// How many nodes are asked for the live cluster before it is given up.
@@ -130,7 +130,7 @@ impl Examiner<'_> {
                 continue;
             };
             let Some(service) = &bundle.record.service else { continue };
-            let forming = self.forming(role);
+            let forming = self.forming(role, service.kind);
             for node in self.cluster.nodes_with(role) {
                 match self.imagined(node, role, bundle, forming.unwrap_or(false)) {
                     Ok(imagined) => {
@@ -161,12 +161,14 @@ impl Examiner<'_> {
     }
 
     /// Whether no node has run the role yet; `None` where a node that does not answer may have.
-    fn forming(&self, role: &Role) -> Option<bool> {
+    fn forming(&self, role: &Role, kind: ServiceKind) -> Option<bool> {
         let (_, seen) = self.nodes?;
+        if seen.values().flatten().any(|status| has_formed(status, role, Some(kind))) {
+            return Some(false);
+        }
         let mut unknown = false;
         for node in self.cluster.nodes_with(role) {
             match seen.get(&node.name) {
-                Some(Ok(status)) if has_run(status, role) => return Some(false),
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => unknown = true,
             }

@@ -28,6 +28,7 @@ mod services;
 mod stage;
 mod survey;
 mod survey_back;
+mod survey_leave;
 mod target;
 mod told;
 

@@ -7,7 +7,7 @@
 //!   service itself is asked about.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 
@@ -16,7 +16,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::error::node_error;
 use super::fleet::{Fleet, Member};
 use super::survey::Seen;
-use crate::adapters::{Adapter as _, AdapterError, Credentials, Instance, Reach, Stream, View, known};
+use crate::adapters::{Adapter as _, AdapterError, Credentials, Gone, Instance, Reach, Stream, View, known};
 use crate::agent::{NodeStatus, Request, RoleStatus, Setting};
 use crate::inventory::Cluster;
 use crate::model::NodeName;
@@ -43,6 +43,10 @@ pub struct Services<'a> {
     known: RefCell<BTreeMap<At, Known>>,
     /// The products' versions that services shall have next.
     aims: RefCell<BTreeMap<At, String>>,
+    /// Those that join a cluster that runs.
+    joining: RefCell<BTreeSet<At>>,
+    /// What leaves its cluster leaves it for good.
+    for_good: bool,
 }
 
 impl Reach for Member {
@@ -69,8 +73,9 @@ impl<'a> Services<'a> {
         folder: &Utf8Path,
         seen: &Seen,
     ) -> Self {
-        let (known, aims) = (RefCell::default(), RefCell::default());
-        let services = Self { cluster, fleet, secrets, folder: folder.to_owned(), known, aims };
+        let (known, aims, joining) = (RefCell::default(), RefCell::default(), RefCell::default());
+        let folder = folder.to_owned();
+        let services = Self { cluster, fleet, secrets, folder, known, aims, joining, for_good: false };
         for (node, status) in seen {
             if let Ok(status) = status {
                 services.heard(node, status);
@@ -94,6 +99,17 @@ impl<'a> Services<'a> {
     /// Takes note of the product's version that a rollout brings to a service.
     pub fn aim(&self, at: At, product: String) {
         self.aims.borrow_mut().insert(at, product);
+    }
+
+    /// Takes note that a service is new in a cluster that runs.
+    pub fn joins(&self, at: At) {
+        self.joining.borrow_mut().insert(at);
+    }
+
+    /// The same, where what leaves its cluster leaves it for good.
+    #[must_use]
+    pub fn for_good(self) -> Self {
+        Self { for_good: true, ..self }
     }
 
     /// Its kind, if anything runs there.
@@ -126,17 +142,30 @@ impl<'a> Services<'a> {
 
     /// Whether it may leave its cluster now.
     pub async fn may_leave(&self, at: &At) -> Result<Held, NodeError> {
-        self.held(at, true, async |kind, view| known(kind).may_leave(view).await).await
+        let ask = async |kind, view: &View<'_>| {
+            if self.for_good { known(kind).may_part(view).await } else { known(kind).may_leave(view).await }
+        };
+        self.held(at, true, ask).await
     }
 
     /// What draining it will change.
     pub async fn settings(&self, at: &At) -> Result<Vec<Setting>, NodeError> {
-        self.ask(at, true, Vec::new(), async |kind, view| known(kind).settings(view).await).await
+        let ask = async |kind, view: &View<'_>| {
+            if self.for_good { known(kind).parting(view).await } else { known(kind).settings(view).await }
+        };
+        self.ask(at, true, Vec::new(), ask).await
     }
 
     /// Drains it.
     pub async fn drain(&self, at: &At, settings: &[Setting]) -> Result<Held, NodeError> {
-        self.held(at, true, async |kind, view| known(kind).drain(view, settings).await).await
+        let ask = async |kind, view: &View<'_>| {
+            if self.for_good {
+                known(kind).part(view, settings).await
+            } else {
+                known(kind).drain(view, settings).await
+            }
+        };
+        self.held(at, true, ask).await
     }
 
     /// Ends that. Its node may be gone: its peers speak for its cluster.
@@ -149,9 +178,17 @@ impl<'a> Services<'a> {
         self.held(at, false, async |kind, view| known(kind).ready(view).await).await
     }
 
-    /// Whether its cluster has settled.
+    /// Whether its cluster has settled, with it or, where it has left for good, without it.
     pub async fn settled(&self, at: &At) -> Result<Held, NodeError> {
-        self.held(at, false, async |kind, view| known(kind).settled(view).await).await
+        let ask = async |kind, view: &View<'_>| {
+            if self.for_good { known(kind).parted(view).await } else { known(kind).settled(view).await }
+        };
+        self.held(at, false, ask).await
+    }
+
+    /// Has its cluster forget a peer that is gone.
+    pub async fn bury(&self, at: &At, gone: &Gone<'_>) -> Result<Held, NodeError> {
+        self.held(at, false, async |kind, view| known(kind).bury(view, gone).await).await
     }
 
     /// A service that could not be asked does not hold yet: it may be on its way up.
@@ -189,6 +226,7 @@ impl<'a> Services<'a> {
             off: &self.cluster.rollout.predicates_off,
             target: self.aims.borrow().get(at).cloned(),
             budget: self.cluster.rollout.max_unavailable.of(total),
+            joins: self.joining.borrow().contains(at),
         })
     }
 

@@ -20,7 +20,8 @@ use crate::agent::supervise::ProcessState;
 use crate::agent::{NodeStatus, Preview, PreviewRequest, ReleaseName, Request, RoleStatus};
 use crate::inventory::{Cluster, SupervisorKind};
 use crate::model::{Digest, NodeName, Reference, Role};
-use crate::remote::{Secrets, context, has_run};
+use crate::recipe::ServiceKind;
+use crate::remote::{Secrets, context, has_formed};
 use crate::rollout::{At, Candidate, Fault, Goal, Held, Leftover, NodeError};
 use crate::store::Store;
 
@@ -202,7 +203,8 @@ impl Surveyor<'_> {
         targets: &BTreeMap<Role, Target>,
         allow_bad: bool,
     ) -> Survey {
-        let mut survey = Survey { forming: self.forming(targets.keys()), ..Survey::default() };
+        let kinds = targets.iter().map(|(role, target)| (role, target.kind()));
+        let mut survey = Survey { forming: self.forming(kinds), ..Survey::default() };
         let mut values: BTreeMap<&Role, BTreeMap<String, String>> = BTreeMap::new();
         for (role, target) in targets {
             match secrets.gather(&target.secrets(secrets.names())) {
@@ -356,15 +358,20 @@ impl Surveyor<'_> {
         }
     }
 
-    /// Roles that no node of the cluster has run, as far as its nodes say. One that does not answer may have.
-    pub(super) fn forming<'r>(&self, roles: impl Iterator<Item = &'r Role>) -> BTreeSet<Role> {
-        let never_ran = |role: &&Role| {
-            self.cluster.nodes_with(role).all(|node| match self.seen.get(&node.name) {
-                Some(Ok(status)) => !has_run(status, role),
-                Some(Err(_)) | None => false,
-            })
+    /// Roles that no node of the cluster has run, nor any other role of the same cluster of services, as far as
+    /// nodes say. One that does not answer may have.
+    pub(super) fn forming<'r>(
+        &self,
+        roles: impl Iterator<Item = (&'r Role, Option<ServiceKind>)>,
+    ) -> BTreeSet<Role> {
+        let formed =
+            |role: &Role, kind| self.seen.values().flatten().any(|status| has_formed(status, role, kind));
+        let all_answer = |role: &Role| {
+            self.cluster.nodes_with(role).all(|node| matches!(self.seen.get(&node.name), Some(Ok(_))))
         };
-        roles.filter(never_ran).cloned().collect()
+        let never_ran =
+            |(role, kind): &(&Role, Option<ServiceKind>)| all_answer(role) && !formed(role, *kind);
+        roles.filter(never_ran).map(|(role, _)| role.clone()).collect()
     }
 
     /// Whether the service of what is current is ready, asked once.

@@ -6,6 +6,7 @@ use super::change::Contents;
 use crate::bundle::Record;
 use crate::model::{BundlePath, Reference, Role};
 use crate::push::{Wants, WantsError, wants};
+use crate::recipe::ServiceKind;
 use crate::store::{Store, StoreError, StoredBundle};
 
 /// The bundle that a role shall run.
@@ -61,6 +62,11 @@ impl Target {
     /// Its role.
     pub fn role(&self) -> &Role {
         &self.bundle.tagged.role
+    }
+
+    /// What kind of service it has, if any.
+    pub fn kind(&self) -> Option<ServiceKind> {
+        self.record.service.as_ref().map(|service| service.kind)
     }
 
     /// The version of the product that it runs, where its recipe says so.

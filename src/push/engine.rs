@@ -14,7 +14,8 @@ use super::wants::Wants;
 use crate::agent::{Claim, NodeStatus, ReleaseName, Request, StageRequest, Staged};
 use crate::inventory::{Cluster, Node};
 use crate::model::{Digest, NodeName, Role, Version};
-use crate::remote::{AgentBinary, Remote, RemoteError, Secrets, context, has_run};
+use crate::recipe::ServiceKind;
+use crate::remote::{AgentBinary, Remote, RemoteError, Secrets, context, has_formed};
 use crate::store::StoredBundle;
 use crate::transport::Connector;
 
@@ -182,7 +183,7 @@ impl Fleet {
     ) -> Result<Pushed, PushError> {
         let started = Instant::now();
         let tagged = &ready.bundle.tagged;
-        let forming = ready.wants.forming && self.is_forming(&tagged.role).await?;
+        let forming = ready.wants.forming && self.is_forming(&tagged.role, ready.wants.kind).await?;
         let sent = self.world.pusher.send(remote, tagged.digest, observer).await?;
         observer.phase(&node.name, Some(&tagged.role), Phase::Staging);
         let request = self.stage_request(node, ready, forming, claim).await?;
@@ -226,16 +227,21 @@ impl Fleet {
         })
     }
 
-    /// Whether no node of the cluster has run a role yet. One that has decides it, whoever else is down.
-    async fn is_forming(&self, role: &Role) -> Result<bool, PushError> {
+    /// Whether no node of the cluster has run a role yet, nor another one of the same cluster of services. One that
+    /// has decides it, whoever else is down.
+    async fn is_forming(&self, role: &Role, kind: Option<ServiceKind>) -> Result<bool, PushError> {
         let mut silent = None;
-        for node in self.world.cluster.nodes_with(role) {
+        let joint = kind.is_some_and(ServiceKind::is_joint);
+        for node in self.world.cluster.nodes.iter().filter(|node| joint || node.roles.contains(role)) {
+            let asked = if joint { None } else { Some(role.clone()) };
             let status = async {
                 let remote = self.remote(node).await?;
-                remote.call::<NodeStatus>(Request::Status { role: Some(role.clone()) }).await
+                remote.call::<NodeStatus>(Request::Status { role: asked }).await
             };
             match status.await {
-                Ok(status) if has_run(&status, role) => return Ok(false),
+                Ok(status) if has_formed(&status, role, kind) => return Ok(false),
+                // Who never had the role cannot be missed for it.
+                Err(_) if !node.roles.contains(role) => {}
                 Ok(_) => {}
                 Err(error) => {
                     silent.get_or_insert(error);

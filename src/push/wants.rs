@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::bundle::{RECORD_PATH, Record};
 use crate::model::BundlePath;
-use crate::recipe::{Diagnostics, TemplateNames, check_template};
+use crate::recipe::{Diagnostics, ServiceKind, TemplateNames, check_template};
 use crate::store::{LayerReader, Store, StoreError, StoredBundle};
 
 /// What a bundle asks for when it is staged.
@@ -19,6 +19,8 @@ pub struct Wants {
     pub any_secret: bool,
     /// Some template looks at `cluster.forming`.
     pub forming: bool,
+    /// What kind of service it has.
+    pub kind: Option<ServiceKind>,
 }
 
 /// Why that cannot be known.
@@ -53,7 +55,8 @@ impl Wants {
 /// Reads what a bundle's templates and its service ask for.
 pub fn wants(store: &Store, bundle: &StoredBundle) -> Result<Wants, WantsError> {
     let record = store.record(bundle)?;
-    let mut wants = Wants::default();
+    let kind = record.service.as_ref().map(|service| service.kind);
+    let mut wants = Wants { kind, ..Wants::default() };
     let mut check = |file: &str, text: &str| -> Result<(), WantsError> {
         wants.take(&check_template(file, text, &record.versions)?);
         Ok(())

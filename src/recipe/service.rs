@@ -118,6 +118,11 @@ impl ServiceKind {
         matches!(self, Self::Elasticsearch | Self::Opensearch)
     }
 
+    /// Whether services of it are one cluster, whatever roles they have: who is new joins those that there are.
+    pub fn is_joint(self) -> bool {
+        matches!(self, Self::Elasticsearch | Self::Opensearch)
+    }
+
     /// Its name in a recipe.
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("process", |(name, _)| name)

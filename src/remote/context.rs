@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::agent::{ClusterContext, Context, NodeContext, NodeStatus};
 use crate::inventory::{Cluster, Node};
 use crate::model::{Role, Supervision};
+use crate::recipe::ServiceKind;
 
 /// What templates see on `node`; `forming` says that no node has run the role yet.
 pub fn context(cluster: &Cluster, node: &Node, forming: bool) -> Context {
@@ -35,6 +36,15 @@ fn seen(node: &Node) -> NodeContext {
 pub fn has_run(status: &NodeStatus, role: &Role) -> bool {
     let good = |role: &crate::agent::RoleStatus| role.staged.iter().any(|staged| staged.good);
     status.roles.iter().any(|one| one.role == *role && (one.release.is_some() || good(one)))
+}
+
+/// The same of what the role is part of: nodes of a new role join a cluster that others have formed. That one of
+/// them was once confirmed says that it has.
+pub fn has_formed(status: &NodeStatus, role: &Role, kind: Option<ServiceKind>) -> bool {
+    let is_good = |one: &crate::agent::RoleStatus| one.staged.iter().any(|staged| staged.good);
+    let joint = kind.filter(|kind| kind.is_joint());
+    has_run(status, role)
+        || joint.is_some_and(|kind| status.roles.iter().any(|one| one.kind == Some(kind) && is_good(one)))
 }
 
 #[cfg(test)]

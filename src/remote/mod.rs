@@ -27,7 +27,7 @@ mod start;
 mod target;
 
 pub use agent_binary::AgentBinary;
-pub use context::{context, has_run};
+pub use context::{context, has_formed, has_run};
 pub use error::{RemoteError, StartFailure};
 pub use receive::Receiving;
 pub use remote_node::Remote;

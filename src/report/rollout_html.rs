@@ -180,8 +180,13 @@ fn class(step: StepKind) -> &'static str {
     match step {
         StepKind::Lock | StepKind::Preflight => "prepare",
         StepKind::Stage => "send",
-        StepKind::Drain | StepKind::Activate | StepKind::Stop | StepKind::Start | StepKind::Reload => "down",
-        StepKind::Ready => "gate",
+        StepKind::Drain
+        | StepKind::Activate
+        | StepKind::Stop
+        | StepKind::Start
+        | StepKind::Reload
+        | StepKind::Forget => "down",
+        StepKind::Ready | StepKind::Gone => "gate",
         StepKind::Undrain | StepKind::Settle | StepKind::Confirm => "after",
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::Table;
 use super::rollout_view::took;
 use crate::model::{ByteSize, Version};
-use crate::rollout::{Fault, Finished, NodeState, Outcome, Plan};
+use crate::rollout::{Fault, Finished, Kind, NodeState, Outcome, Plan};
 
 /// A word for where a node ended.
 pub fn state_word(state: NodeState) -> &'static str {
@@ -68,6 +68,9 @@ pub fn finished_text(id: &str, plan: &Plan, finished: &Finished) -> String {
         Outcome::RolledBack if !finished.touched => {
             writeln!(out, "{what} {id} failed before anything that runs was touched; nothing was changed")
         }
+        Outcome::RolledBack if plan.kind == Kind::Leave => {
+            writeln!(out, "{what} {id} failed; everything is as it was, and the node stays")
+        }
         Outcome::RolledBack => writeln!(
             out,
             "{what} {id} failed; every node that failed is back where it was, and healthy{}",
@@ -76,6 +79,9 @@ pub fn finished_text(id: &str, plan: &Plan, finished: &Finished) -> String {
         Outcome::NeedsPerson => writeln!(out, "{what} {id} failed and needs a person"),
         Outcome::Interrupted if finished.paused => {
             writeln!(out, "{what} {id} waits after its canary; go on with `windlass resume`")
+        }
+        Outcome::Interrupted if plan.kind == Kind::Leave && !needs_look(finished) => {
+            writeln!(out, "{what} {id} was interrupted; everything is as it was, and the node stays")
         }
         Outcome::Interrupted => writeln!(
             out,
@@ -101,6 +107,11 @@ pub fn finished_text(id: &str, plan: &Plan, finished: &Finished) -> String {
         );
     }
     out
+}
+
+/// Whether a node was left as it was when it was stopped in the middle of something.
+fn needs_look(finished: &Finished) -> bool {
+    finished.nodes.iter().any(|node| matches!(node.state, NodeState::NeedsPerson | NodeState::Guarded))
 }
 
 /// Nodes that reached their target before another failed stay there, and that has to be said.

@@ -5,6 +5,7 @@
 //! * Every wait ends: by the gate, by its limit, or by a person. The limit's error says what did not hold.
 //! * Whoever watches is told what is waited for whenever that changes, and every few seconds.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
@@ -12,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::event::{At, Event};
 use super::interrupt::Interrupt;
 use super::node::NodeRun;
+use super::plan::Kind;
 use super::ports::{Fault, Held, NodeError, Nodes, Person, Recorder};
 use super::step::StepKind;
 use super::track::Gate;
@@ -27,6 +29,8 @@ const SILENCE: Duration = Duration::from_mins(1);
 /// The pause after the first probe; each further one is longer by half, up to [`PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const PAUSE: Duration = Duration::from_millis(500);
+/// The longest one while something moves, which may take hours.
+const MOVING: Duration = Duration::from_secs(2);
 /// How often a wait that does not change is told about.
 const REMIND: Duration = Duration::from_secs(5);
 
@@ -50,7 +54,7 @@ pub(super) async fn wait_until<R: Recorder>(
     let begun = Instant::now();
     let mut moved = begun;
     let mut heard = begun;
-    let mut last = String::new();
+    let (mut last, mut mark_before) = (String::new(), None);
     let mut pause = FIRST_PAUSE;
     loop {
         let asked = timeout(PROBE, ask()).await;
@@ -59,16 +63,26 @@ pub(super) async fn wait_until<R: Recorder>(
         } else if heard.elapsed() >= SILENCE {
             return Err(silent());
         }
-        let why = match asked {
-            Err(_) => format!("no answer within {}", Span(PROBE)),
-            Ok(held) => match super::settings::held(held?, &fails)? {
-                None => return Ok(()),
-                Some(why) => why,
-            },
+        let moves = matches!(asked, Ok(Ok(Held::Moving { .. })));
+        let (why, mark) = match asked {
+            Err(_) => (format!("no answer within {}", Span(PROBE)), None),
+            Ok(held) => {
+                let held = held?;
+                let mark = if let Held::Moving { mark, .. } = &held { Some(mark.clone()) } else { None };
+                match super::settings::held(held, &fails)? {
+                    None => return Ok(()),
+                    Some(why) => (why, mark),
+                }
+            }
         };
-        if why != last {
-            (last, moved) = (why.clone(), Instant::now());
+        // Where something was seen to move, other words are no progress any more.
+        let progress =
+            if mark.is_some() { mark != mark_before } else { mark_before.is_none() && why != last };
+        if progress {
+            moved = Instant::now();
         }
+        last.clone_from(&why);
+        mark_before = mark.or(mark_before);
         if begun.elapsed() >= patience.limit {
             return Err(fails(format!("after {}: {why}", Span(patience.limit))));
         }
@@ -78,7 +92,7 @@ pub(super) async fn wait_until<R: Recorder>(
         told.tell(&why)?;
         let left = patience.limit.saturating_sub(begun.elapsed());
         sleep(pause.min(left)).await;
-        pause = (pause * 3 / 2).min(PAUSE);
+        pause = (pause * 3 / 2).min(if moves { MOVING } else { PAUSE });
     }
 }
 
@@ -110,8 +124,9 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
         let (node, role) = self.names();
         let policy = &self.run.plan.policy;
         let patience = Patience { limit: policy.gate_timeout.0, progress: policy.progress_deadline.0 };
+        let what = if self.kind == Kind::Leave { "may not leave" } else { "may not be stopped now" };
         let fails = |why: String| {
-            let message = format!("{role} on {node} may not be stopped now: {why}");
+            let message = format!("{role} on {node} {what}: {why}");
             NodeError::new(Fault::Refused, "may-not-leave", message)
         };
         let ask = async || self.run.nodes.may_leave(&node, &role).await;
@@ -123,10 +138,52 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
         let at = self.at();
         let settings = self.run.change_settings(&at).await?;
         let policy = &self.run.plan.policy;
-        let patience = Patience { limit: policy.gate_timeout.0, progress: policy.progress_deadline.0 };
+        // Data that moves for good takes the time that it takes, as long as it moves.
+        let limit = if self.kind == Kind::Leave { Duration::MAX } else { policy.gate_timeout.0 };
+        let patience = Patience { limit, progress: policy.progress_deadline.0 };
         let fails = |why: String| NodeError::new(Fault::Refused, "drain", format!("not drained: {why}"));
-        let ask = async || self.run.nodes.drain(&at.node, &at.role, &settings).await;
+        // How much there was at first is known here alone.
+        let most = Cell::new(0);
+        let ask = async || {
+            let held = self.run.nodes.drain(&at.node, &at.role, &settings).await?;
+            let Held::Moving { left, what, mark } = held else { return Ok(held) };
+            most.set(left.max(most.get()));
+            Ok(Held::Moving { left, what: format!("of {} {what}", most.get()), mark })
+        };
         self.wait(StepKind::Drain, !self.run.is_going_back(), patience, ask, fails).await
+    }
+
+    /// Waits until its cluster has been well without it for `min_healthy`.
+    pub(super) async fn wait_gone(&self) -> Result<(), NodeError> {
+        let (node, role) = self.names();
+        let Some(release) = self.track.borrow().plan.from_release.clone() else { return Ok(()) };
+        let policy = &self.run.plan.policy;
+        let healthy = policy.min_healthy.0;
+        let patience = Patience {
+            limit: policy.gate_timeout.0.saturating_add(healthy),
+            progress: policy.progress_deadline.0.max(healthy.saturating_add(PAUSE * 2)),
+        };
+        let fails = |why: String| {
+            NodeError::new(Fault::Refused, "gone", format!("its cluster is not as it was: {why}"))
+        };
+        let since = Cell::new(None::<Instant>);
+        let ask = async || {
+            let held = self.run.nodes.settled(&node, &role, &release).await?;
+            if held != Held::Yes {
+                since.set(None);
+                return Ok(held);
+            }
+            let begun = since.get().unwrap_or_else(Instant::now);
+            since.set(Some(begun));
+            if begun.elapsed() >= healthy {
+                return Ok(Held::Yes);
+            }
+            Ok(Held::NotYet(format!(
+                "its cluster is well without it, and not yet for {}",
+                policy.min_healthy
+            )))
+        };
+        self.wait(StepKind::Gone, true, patience, ask, fails).await
     }
 
     async fn wait(

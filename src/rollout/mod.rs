@@ -40,6 +40,6 @@ pub use event::{At, Event, Failed, Line, NodeResult, NodeState, Outcome};
 pub use interrupt::{Interrupt, Interrupted, Interrupter, interrupt};
 pub use journal::{Journal, JournalError, Past, Rollouts};
 pub use plan::{Goal, Kind, Leftover, NodePlan, PLAN_FORMAT, Plan, Policy, Skipped, Wave};
-pub use planner::{Candidate, Change, Scope, plan};
+pub use planner::{Candidate, Change, Scope, leave, plan};
 pub use ports::{Back, Fault, Held, NodeError, Nodes, Person, Recorder, StagedRelease, Swap};
 pub use step::{Step, StepKind};

@@ -52,7 +52,7 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
         let steps: Vec<Step> = self.track.borrow().plan.steps.clone();
         let steps: Vec<Step> = steps
             .into_iter()
-            .filter(|step| step.step > StepKind::Stage && step.step != StepKind::Confirm && part(step.step))
+            .filter(|step| step.step > StepKind::Stage && !ends(step.step) && part(step.step))
             .collect();
         if self.run.interrupted.is_set() {
             let step = steps.first().map_or(StepKind::Ready, |step| step.step);
@@ -81,9 +81,9 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
         Ok(())
     }
 
-    /// Tells the node that its release is good.
+    /// Tells the node that its release is good, or that it has none any more.
     pub(super) async fn confirm(&self) -> Result<(), Failed> {
-        let step = self.track.borrow().plan.steps.iter().find(|one| one.step == StepKind::Confirm).copied();
+        let step = self.track.borrow().plan.steps.iter().find(|one| ends(one.step)).copied();
         if let Some(step) = step {
             self.step(step, Vec::new()).await?;
             self.track.borrow_mut().confirmed = true;
@@ -123,7 +123,11 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
                 track.begun.push(step);
                 track.drained |= step == StepKind::Drain;
             }
-            if matches!(step, StepKind::Drain | StepKind::Ready | StepKind::Undrain | StepKind::Settle) {
+            let has_gate = matches!(
+                step,
+                StepKind::Drain | StepKind::Ready | StepKind::Gone | StepKind::Undrain | StepKind::Settle
+            );
+            if has_gate {
                 // Gates have limits of their own, and say what did not hold.
                 self.perform(step).await
             } else {
@@ -158,6 +162,23 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
                 Ok(None)
             }
             StepKind::Activate => self.activate().await,
+            StepKind::Stop if self.kind == Kind::Leave => {
+                // For good: no guard of the node's own starts it again.
+                let stopped = nodes.stop(&node, &role, &self.why(), None).await?;
+                if !stopped.ran {
+                    // There is nothing to be started on the way back.
+                    self.track.borrow_mut().begun.retain(|begun| *begun != StepKind::Stop);
+                }
+                Ok(None)
+            }
+            StepKind::Gone => self.wait_gone().await.map(|()| None),
+            StepKind::Forget => {
+                let from = self.track.borrow().plan.from_release.clone();
+                let swap = Swap { from, to: None, confirm_within: None, allow_bad: false };
+                nodes.activate(&node, &role, &swap).await?;
+                self.track.borrow_mut().release = None;
+                Ok(None)
+            }
             StepKind::Stop => {
                 self.track.borrow_mut().goes_down();
                 let within = self.run.plan.policy.confirm_within.map(|within| within.min(START_WITHIN));
@@ -258,6 +279,11 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
     pub(super) fn why(&self) -> String {
         format!("{} {}", self.kind.command(), self.run.id)
     }
+}
+
+/// The step that comes when every role of the node is through all others.
+fn ends(step: StepKind) -> bool {
+    matches!(step, StepKind::Confirm | StepKind::Forget)
 }
 
 /// A step that had no answer in time. Nobody knows whether it was done.

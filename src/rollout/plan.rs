@@ -27,6 +27,8 @@ pub enum Kind {
     Rollback,
     /// To the same releases, started anew.
     Restart,
+    /// Out of the cluster, for good.
+    Leave,
 }
 
 impl Kind {
@@ -36,6 +38,7 @@ impl Kind {
             Self::Promote => "promote",
             Self::Rollback => "rollback",
             Self::Restart => "restart",
+            Self::Leave => "leave",
         }
     }
 }
@@ -254,6 +257,20 @@ impl Plan {
             }
         }
         moved
+    }
+
+    /// The way back from a leave: each role on the release that it had.
+    #[must_use]
+    pub fn undone(&self) -> Self {
+        let mut plan = self.clone();
+        for wave in &mut plan.waves {
+            wave.nodes.retain(|one| one.from_release.is_some());
+            for one in &mut wave.nodes {
+                one.goal = one.from_release.clone().map_or(Goal::Nothing, Goal::Release);
+                one.to.clone_from(&one.from);
+            }
+        }
+        plan
     }
 
     /// Every role on every node, in order.

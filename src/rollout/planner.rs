@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::plan::{Goal, Kind, Leftover, NodePlan, PLAN_FORMAT, Plan, Policy, Skipped, Wave};
 use super::step::{Step, StepKind};
 use crate::agent::ReleaseName;
-use crate::inventory::{By, Rollout};
+use crate::inventory::{By, OnFailure, Rollout};
 use crate::model::{Digest, NodeName, Role, Span, Timestamp, Version};
 
 /// One role on one node, as it was found, and what shall become of it.
@@ -160,6 +160,35 @@ pub fn plan(scope: &Scope<'_>, candidates: Vec<Candidate>) -> Plan {
     }
 }
 
+/// The plan of a node that leaves: one wave of its roles, in the reverse of the order in which they are changed,
+/// so that all of them are back if one cannot go.
+pub fn leave(scope: &Scope<'_>, mut candidates: Vec<Candidate>) -> Plan {
+    let ranks = ranks(&scope.rollout.order, &candidates);
+    candidates.sort_by_key(|one| std::cmp::Reverse(ranks.iter().position(|role| *role == one.role)));
+    let nodes: Vec<NodePlan> = candidates.into_iter().map(|one| node_plan(scope, one)).collect();
+    let waves = if nodes.is_empty() {
+        Vec::new()
+    } else {
+        vec![Wave { canary: false, forming: false, together: false, nodes }]
+    };
+    let policy = Policy {
+        on_failure: OnFailure::RollbackNode,
+        max_failures: 0,
+        confirm_within: None,
+        ..Policy::from(scope.rollout)
+    };
+    Plan {
+        format: PLAN_FORMAT,
+        kind: scope.kind,
+        cluster: scope.cluster.to_owned(),
+        time: scope.time.clone(),
+        policy,
+        waves,
+        skipped: Vec::new(),
+        leftovers: scope.leftovers.clone(),
+    }
+}
+
 /// Roles in the order they go: those that are named, then the others by their highest rank and by name.
 fn ranks(order: &[Role], wanted: &[Candidate]) -> Vec<Role> {
     let mut present: BTreeMap<&Role, u32> = BTreeMap::new();
@@ -292,23 +321,26 @@ fn node_plan(scope: &Scope<'_>, one: Candidate) -> NodePlan {
 pub(super) fn steps(kind: Kind, policy: &Policy, service: bool, drains: bool, reloads: bool) -> Vec<Step> {
     let gate = policy.gate_timeout;
     let settle = Span(policy.min_healthy.0.saturating_add(gate.0));
+    let leaves = kind == Kind::Leave;
     let all = [
         (StepKind::Lock, true),
         (StepKind::Preflight, true),
         (StepKind::Stage, kind == Kind::Promote),
         (StepKind::Drain, drains && service),
-        (StepKind::Activate, kind != Kind::Restart),
+        (StepKind::Activate, matches!(kind, Kind::Promote | Kind::Rollback)),
         (StepKind::Stop, service && !reloads && kind != Kind::Rollback),
-        (StepKind::Start, service && !reloads && kind != Kind::Rollback),
+        (StepKind::Start, service && !reloads && matches!(kind, Kind::Promote | Kind::Restart)),
         (StepKind::Reload, reloads),
-        (StepKind::Ready, service),
+        (StepKind::Ready, service && !leaves),
+        (StepKind::Gone, service && leaves),
         (StepKind::Undrain, drains && service),
-        (StepKind::Settle, service),
-        (StepKind::Confirm, kind != Kind::Restart),
+        (StepKind::Settle, service && !leaves),
+        (StepKind::Confirm, matches!(kind, Kind::Promote | Kind::Rollback)),
+        (StepKind::Forget, leaves),
     ];
     let within = |step| match step {
         StepKind::Ready | StepKind::Drain | StepKind::Undrain => gate,
-        StepKind::Settle => settle,
+        StepKind::Settle | StepKind::Gone => settle,
         StepKind::Lock
         | StepKind::Preflight
         | StepKind::Stage
@@ -316,7 +348,8 @@ pub(super) fn steps(kind: Kind, policy: &Policy, service: bool, drains: bool, re
         | StepKind::Activate
         | StepKind::Start
         | StepKind::Reload
-        | StepKind::Confirm => policy.progress_deadline,
+        | StepKind::Confirm
+        | StepKind::Forget => policy.progress_deadline,
     };
     all.into_iter().filter(|(_, wanted)| *wanted).map(|(step, _)| Step::new(step, within(step))).collect()
 }

@@ -126,6 +126,15 @@ pub enum Held {
     Yes,
     /// Not yet, because of this.
     NotYet(String),
+    /// Not yet, and it is on its way: what it waits for may be told anew without any progress.
+    Moving {
+        /// How much is left.
+        left: u64,
+        /// Of what, and what else is to be said about it.
+        what: String,
+        /// It is another one when there was progress.
+        mark: String,
+    },
     /// It never will.
     Never(String),
 }

@@ -191,6 +191,7 @@ pub(super) fn held(held: Held, never: impl FnOnce(String) -> NodeError) -> Resul
     match held {
         Held::Yes => Ok(None),
         Held::NotYet(why) => Ok(Some(why)),
+        Held::Moving { left, what, .. } => Ok(Some(format!("{left} {what}"))),
         Held::Never(why) => Err(never(why)),
     }
 }

@@ -31,12 +31,16 @@ pub enum StepKind {
     Reload,
     /// Waits until the service is ready.
     Ready,
+    /// Waits until the cluster of a service that was stopped for good is as well as it was with it.
+    Gone,
     /// Lets the service's peers hand work back.
     Undrain,
     /// Waits until the gates have held for long enough.
     Settle,
     /// Tells the node that the release is good; its guard ends.
     Confirm,
+    /// Takes `current` away: nothing on the node starts the service by itself or by mistake. Releases and data stay.
+    Forget,
 }
 
 impl StepKind {
@@ -47,7 +51,7 @@ impl StepKind {
         match self {
             Self::Drain => Some(Self::Undrain),
             Self::Stop => Some(Self::Start),
-            Self::Activate => Some(Self::Activate),
+            Self::Activate | Self::Forget => Some(Self::Activate),
             Self::Start => Some(Self::Stop),
             Self::Reload => Some(Self::Reload),
             // The lock goes with the connection; a staged release stays for gc to take; after the
@@ -56,6 +60,7 @@ impl StepKind {
             | Self::Preflight
             | Self::Stage
             | Self::Ready
+            | Self::Gone
             | Self::Undrain
             | Self::Settle
             | Self::Confirm => None,
@@ -74,9 +79,11 @@ impl StepKind {
             Self::Start => "the process lives",
             Self::Reload => "the process lives and was told",
             Self::Ready => "the gate holds",
+            Self::Gone => "its cluster has settled without it",
             Self::Undrain => "the service takes part again",
             Self::Settle => "the gate has held without a break",
             Self::Confirm => "the node's journal says so",
+            Self::Forget => "`current` is gone, journalled",
         }
     }
 
@@ -92,15 +99,17 @@ impl StepKind {
             Self::Start => "start",
             Self::Reload => "reload",
             Self::Ready => "ready",
+            Self::Gone => "gone",
             Self::Undrain => "undrain",
             Self::Settle => "settle",
             Self::Confirm => "confirm",
+            Self::Forget => "forget",
         }
     }
 
     /// Whether the service is, or may be, touched by it.
     pub fn touches(self) -> bool {
-        matches!(self, Self::Drain | Self::Stop | Self::Activate | Self::Start | Self::Reload)
+        matches!(self, Self::Drain | Self::Stop | Self::Activate | Self::Start | Self::Reload | Self::Forget)
     }
 }
 

@@ -27,7 +27,7 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
         let mut outcomes = join_all(groups.iter().map(async |group| match kind {
             // Its activation stops and starts what runs: all of it has to be stopped before.
             Kind::Rollback => self.all_down(group).await,
-            Kind::Promote | Kind::Restart => self.part(group, kind, stops).await,
+            Kind::Promote | Kind::Restart | Kind::Leave => self.part(group, kind, stops).await,
         }))
         .await;
         if outcomes.iter().all(Option::is_none) {

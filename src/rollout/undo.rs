@@ -87,7 +87,7 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
             let track = self.track.borrow();
             let begun = |step| track.has_begun(step);
             (
-                track.moves() && begun(StepKind::Activate),
+                track.moves() && (begun(StepKind::Activate) || begun(StepKind::Forget)),
                 track.plan.service,
                 track.plan.reloads,
                 begun(StepKind::Activate),

@@ -79,7 +79,8 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
         for track in group.iter().rev() {
             let node = NodeRun { run: self, track, kind };
             let touched = track.borrow().is_touched();
-            let was_wrong = kind != Kind::Promote && !track.borrow().plan.healthy;
+            // One that shall leave is put back as it was, whatever that was.
+            let was_wrong = !matches!(kind, Kind::Promote | Kind::Leave) && !track.borrow().plan.healthy;
             if self.is_going_back() || was_wrong || (kind == Kind::Restart && interrupted) {
                 // Forward again would be to what was left for a reason; and what is being started already can
                 // only be waited for.

@@ -118,6 +118,8 @@ pub(crate) struct Lab {
     /// HTTP ports of n1 to n3.
     pub(crate) ports: Vec<u16>,
     transport: Vec<u16>,
+    /// The tier of each node.
+    tiers: Vec<&'static str>,
     /// Lines for `[rollout]`.
     rollout: String,
     sshd: Option<Sshd>,
@@ -140,7 +142,14 @@ impl Lab {
         for tier in TIERS {
             project.write(&format!("recipes/elasticsearch-{tier}.toml"), ROLE);
         }
-        let lab = Self { project, ports: http, transport, rollout: String::new(), sshd: None };
+        let lab = Self {
+            project,
+            ports: http,
+            transport,
+            tiers: TIERS.to_vec(),
+            rollout: String::new(),
+            sshd: None,
+        };
         lab.write_cluster();
         Some(lab)
     }
@@ -152,6 +161,16 @@ impl Lab {
         self.sshd = Some(sshd);
         self.write_cluster();
         self
+    }
+
+    /// One more node, in cluster.toml alone.
+    pub(crate) fn grow(&mut self, tier: &'static str) {
+        let held: Vec<TcpListener> = (0..2).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let mut ports = held.iter().map(|one| one.local_addr().unwrap().port());
+        self.ports.extend(ports.next());
+        self.transport.extend(ports.next());
+        self.tiers.push(tier);
+        self.write_cluster();
     }
 
     pub(crate) fn rollout(&mut self, lines: &str) {
@@ -177,7 +196,7 @@ impl Lab {
              gate_timeout = \"3m\"\nprogress_deadline = \"3m\"\ncanary = 0\n{}\n",
             self.rollout
         );
-        for (index, tier) in TIERS.iter().enumerate() {
+        for (index, tier) in self.tiers.iter().enumerate() {
             let n = index + 1;
             let node = format!(
                 "\n[nodes.n{n}]\naddress = \"127.0.0.1\"\nroot = \"{dir}/n{n}\"\n{transport}\
@@ -243,8 +262,8 @@ impl Lab {
     }
 
     fn logs(&self) {
-        for n in 1..=3 {
-            let tier = TIERS[n - 1];
+        for (index, tier) in self.tiers.iter().enumerate() {
+            let n = index + 1;
             let dir = self.project.path(&format!("n{n}/roles/elasticsearch-{tier}/shared/logs"));
             for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
                 let text = fs::read_to_string(entry.path()).unwrap_or_default();
@@ -361,9 +380,9 @@ impl Drop for Killed {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        for n in 1..=3 {
-            let root = self.project.path(&format!("n{n}"));
-            let role = format!("elasticsearch-{}", TIERS[n - 1]);
+        for (index, tier) in self.tiers.iter().enumerate() {
+            let root = self.project.path(&format!("n{}", index + 1));
+            let role = format!("elasticsearch-{tier}");
             let args = ["node", "service", "stop", &role, "--root", root.to_str().unwrap()];
             let _stopped = self.project.command(&args).output();
         }
@@ -407,6 +426,24 @@ pub(crate) fn http(port: u16, method: &str, path: &str, body: &str) -> Option<(u
     stream.read_to_end(&mut answer).ok()?;
     let answer = String::from_utf8_lossy(&answer);
     let status = answer.split(' ').nth(1)?.parse().ok()?;
-    let value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).unwrap_or(Value::Null);
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    // Newer versions send some answers in pieces, whatever they were asked with.
+    let whole =
+        if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { joined(body) } else { None };
+    let value = serde_json::from_str(whole.as_deref().unwrap_or(body)).unwrap_or(Value::Null);
     Some((status, value))
+}
+
+/// A body that came in pieces.
+fn joined(mut body: &str) -> Option<String> {
+    let mut whole = String::new();
+    loop {
+        let (size, rest) = body.split_once("\r\n")?;
+        let size = usize::from_str_radix(size.trim(), 16).ok()?;
+        if size == 0 {
+            return Some(whole);
+        }
+        whole.push_str(rest.get(..size)?);
+        body = rest.get(size..)?.strip_prefix("\r\n")?;
+    }
 }

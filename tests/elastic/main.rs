@@ -7,6 +7,7 @@ mod client;
 #[path = "../support/fetch.rs"]
 mod fetch;
 mod lab;
+mod leave;
 mod long;
 #[path = "../support/project.rs"]
 mod project;

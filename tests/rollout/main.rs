@@ -6,6 +6,7 @@ mod checks;
 mod commands;
 mod failures;
 mod lab;
+mod leave;
 mod paths;
 mod ssh;
 #[path = "../support/sshd.rs"]

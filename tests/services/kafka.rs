@@ -267,4 +267,12 @@ fn no_record_is_lost_and_the_active_controller_goes_last() {
     let there = unique(&there);
     let lost: Vec<&String> = acked.difference(&there).collect();
     assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), acked.len());
+
+    // What only a person can move is not left behind.
+    let refused = lab.project.run(&["leave", "n3"]).exits(1);
+    assert!(refused.stderr.contains("kafka-quorum: controller"), "{}", refused.stderr);
+    lab.cluster("predicates_off = [\"kafka-quorum\"]\n", "");
+    let refused = lab.project.run(&["leave", "n3"]).exits(1);
+    assert!(refused.stderr.contains("kafka-replicas: it has replicas of "), "{}", refused.stderr);
+    assert!(refused.stderr.contains("kafka-reassign-partitions.sh"), "{}", refused.stderr);
 }

@@ -273,3 +273,37 @@ fn without_a_password_it_says_what_is_missing() {
     );
     assert!(!run.stderr.contains(PASSWORD), "a secret is shown");
 }
+
+#[test]
+fn a_primary_that_leaves_hands_over_first() {
+    let Some(lab) = lab(3, &stock()) else { return };
+    lab.project.write("pw", PASSWORD);
+    lab.project.build();
+    lab.rollout(0, &["promote"]);
+    let primary = master(&lab);
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (stop, ports) = (Arc::clone(&stop), lab.ports_of("redis"));
+        std::thread::spawn(move || write(&ports, &stop))
+    };
+    std::thread::sleep(Duration::from_millis(300));
+    let events = lab.rollout(0, &["leave", &primary]);
+    std::thread::sleep(Duration::from_millis(500));
+    stop.store(true, Ordering::Relaxed);
+    let (confirmed, gap) = writer.join().unwrap();
+    assert_eq!(events.last().unwrap()["outcome"], "succeeded");
+    assert!(!lab.project.read("cluster.toml").contains(&format!("[nodes.{primary}]")));
+    let new = master(&lab);
+    assert_ne!(new, primary);
+    println!("{} confirmed writes, the longest pause {} ms", confirmed.len(), gap.as_millis());
+    let mut client = Client::connect(lab.port(&new, "redis")).unwrap();
+    let lost: Vec<&String> =
+        confirmed.iter().filter(|key| client.ask(&["EXISTS", key]).unwrap() != "1").collect();
+    assert!(confirmed.len() > 10 && lost.is_empty(), "lost: {lost:?}");
+    // Two are left: a replica may go, and then nobody could take over.
+    let replica = lab.ports.keys().find(|node| **node != new && **node != primary).unwrap();
+    lab.rollout(0, &["leave", replica]);
+    let refused = lab.project.run(&["leave", &new]).exits(1);
+    assert!(refused.stderr.contains("nobody can take over its data"), "{}", refused.stderr);
+    assert_eq!(field(lab.port(&new, "redis"), "role"), "master");
+}

@@ -151,3 +151,26 @@ fn nobody_leaves_while_a_member_is_away() {
     assert_eq!(mode(lab.port(other, "client")).as_deref(), Some("follower"));
     assert_eq!(mode(lab.port(&leader, "client")).as_deref(), Some("leader"));
 }
+
+#[test]
+fn a_leader_leaves_and_a_quorum_stays() {
+    let Some(lab) = lab() else { return };
+    lab.project.build();
+    lab.rollout(0, &["promote"]);
+    let gone = leader(&lab);
+    let stay: Vec<&String> = lab.ports.keys().filter(|node| **node != gone).collect();
+    let writer = Writer::start(stay.iter().map(|node| lab.port(node, "client")).collect());
+    let run = lab.project.run(&["leave", &gone]).exits(0);
+    assert!(run.stderr.contains("server.N"), "{}", run.stderr);
+    std::thread::sleep(Duration::from_millis(500));
+    let seen = writer.stop();
+    assert_eq!(seen.expired, 0, "{seen:?}");
+    let there: BTreeSet<String> = children(lab.port(&leader(&lab), "client")).into_iter().collect();
+    let lost: Vec<_> = seen.written.iter().filter(|name| !there.contains(*name)).collect();
+    assert!(!seen.written.is_empty() && lost.is_empty(), "{lost:?}");
+    assert!(!lab.project.read("cluster.toml").contains(&format!("[nodes.{gone}]")));
+    // Of the two none can be spared.
+    let refused = lab.project.run(&["leave", stay[0]]).exits(1);
+    assert!(refused.stderr.contains("a quorum needs 2"), "{}", refused.stderr);
+    assert!(mode(lab.port(stay[0], "client")).is_some());
+}

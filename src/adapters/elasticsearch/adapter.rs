@@ -3,11 +3,11 @@
 use hyper::Method;
 
 use super::super::adapter::{Adapter, AdapterError};
-use super::super::view::{Instance, View};
+use super::super::view::{Gone, Instance, View};
 use super::ask::{accepted, send};
 use super::cluster::{Cluster, Color, look, look_through, master, nodes, spokesman};
 use super::who::{Who, who};
-use super::{health, predicates, settings};
+use super::{health, leave, predicates, settings};
 use crate::agent::Setting;
 use crate::model::ProductVersion;
 use crate::rollout::Held;
@@ -109,13 +109,37 @@ impl Adapter for Elasticsearch {
     }
 
     async fn settled(&self, view: &View<'_>) -> Result<Held, AdapterError> {
-        let held = health::settled(&look_through(&view.this, view).await?);
+        let cluster = look_through(&view.this, view).await?;
+        if view.joins {
+            return Ok(health::joined(&cluster));
+        }
+        let held = health::settled(&cluster);
         Ok(match held {
             Held::NotYet(why) if why.starts_with("4 of 4") => {
                 Held::NotYet(why + &health::hindrance(view).await.unwrap_or_default())
             }
             held => held,
         })
+    }
+
+    async fn may_part(&self, view: &View<'_>) -> Result<Held, AdapterError> {
+        leave::may_part(view).await
+    }
+
+    async fn parting(&self, view: &View<'_>) -> Result<Vec<Setting>, AdapterError> {
+        leave::parting(view).await
+    }
+
+    async fn part(&self, view: &View<'_>, changed: &[Setting]) -> Result<Held, AdapterError> {
+        leave::part(view, changed).await
+    }
+
+    async fn parted(&self, view: &View<'_>) -> Result<Held, AdapterError> {
+        leave::parted(view).await
+    }
+
+    async fn bury(&self, view: &View<'_>, gone: &Gone<'_>) -> Result<Held, AdapterError> {
+        leave::bury(view, gone).await
     }
 }
 

@@ -224,7 +224,7 @@ fn elected(state: &Value, members: &[Member]) -> Option<String> {
 
 /// A service's name in the cluster, if it is there, and whether it is on its way out: the cluster has it, and it
 /// does not answer on a node that can be reached.
-fn named(
+pub(super) fn named(
     instance: &Instance<'_>,
     answer: Option<&Who>,
     said: &Who,

@@ -35,6 +35,20 @@ pub(super) fn settled(cluster: &Cluster) -> Held {
     }
 }
 
+/// Whether it has settled with a node that is new to it. What it moves there, or makes there of copies that it
+/// lacked, may take hours, and nobody is the worse for it: that is not waited for.
+pub(super) fn joined(cluster: &Cluster) -> Held {
+    let health = &cluster.health;
+    if health.busy {
+        return Held::NotYet("1 of 2: the cluster has tasks that it has not done".to_owned());
+    }
+    if health.color == Color::Red {
+        let lacks = health.unassigned;
+        return Held::NotYet(format!("2 of 2: red: shard copies assigned to no node: {lacks}"));
+    }
+    Held::Yes
+}
+
 /// In the middle of an upgrade a newer node's shards can have no replica on an older node. That is put up with as
 /// long as no older node, one of which comes next, is the only one to have something.
 fn tolerated(cluster: &Cluster) -> Result<(), String> {
@@ -112,6 +126,15 @@ mod tests {
         assert!(why(&busy).starts_with("1 of 4"));
         busy.health = Health { color: Color::Yellow, initializing: 7, ..Health::default() };
         assert_eq!(why(&busy), "3 of 4: shard copies initialising: 7");
+    }
+
+    #[test]
+    fn one_that_is_new_is_not_waited_for_until_it_has_its_share() {
+        let mut growing = cluster(Color::Yellow);
+        growing.health = Health { color: Color::Yellow, initializing: 2, relocating: 9, ..Health::default() };
+        assert_eq!(joined(&growing), Held::Yes);
+        growing.health.color = Color::Red;
+        assert!(matches!(joined(&growing), Held::NotYet(why) if why.starts_with("2 of 2: red")));
     }
 
     #[test]

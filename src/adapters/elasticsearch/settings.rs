@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::super::adapter::AdapterError;
 use super::super::view::{Instance, View};
 use super::ask::{accepted, get, send};
+use super::voting;
 use super::who::{Who, who};
 use crate::agent::Setting;
 use crate::rollout::Held;
@@ -21,7 +22,66 @@ use crate::rollout::Held;
 /// Which shards may be given to nodes.
 pub(super) const ALLOCATION: &str = "cluster.routing.allocation.enable";
 const ML: &str = "ml.upgrade_mode";
-const READ: &str = "/_cluster/settings?flat_settings=true";
+/// Who may be given no shards, by name, with commas between.
+pub(super) const EXCLUDE: &str = ".cluster.routing.allocation.exclude._name";
+pub(super) const READ: &str = "/_cluster/settings?flat_settings=true";
+/// The same, with what holds where nothing is set.
+pub(super) const READ_ALL: &str = "/_cluster/settings?flat_settings=true&include_defaults=true";
+
+/// What a setting is, wherever it is set, in an answer of [`READ_ALL`].
+pub(super) fn effective(body: &Value, name: &str) -> Option<String> {
+    let found = ["transient", "persistent", "defaults"].iter().find_map(|scope| body[scope].get(name))?;
+    Some(found.as_str().map_or_else(|| found.to_string(), str::to_owned))
+}
+
+fn listed(value: &Value) -> Vec<&str> {
+    let names = value.as_str().unwrap_or_default().split(',').map(str::trim);
+    names.filter(|name| !name.is_empty()).collect()
+}
+
+/// How a node's name comes into the list of those that are given no shards; `None` where it is there already.
+pub(super) fn exclusion(cluster: &str, body: &Value, node: &str) -> Option<Setting> {
+    let name = &EXCLUDE[1..];
+    // The transient one is what counts.
+    let scope = if body["transient"].get(name).is_some() { "transient" } else { "persistent" };
+    let prior = body[scope].get(name).cloned().unwrap_or_default();
+    let mut names = listed(&prior);
+    if names.contains(&node) {
+        return None;
+    }
+    names.push(node);
+    let value = names.join(",").into();
+    Some(Setting { cluster: cluster.to_owned(), name: format!("{scope}{EXCLUDE}"), prior, value })
+}
+
+/// What was there before a rollout: of a list, what others have put there since stays.
+fn before(setting: &Setting, found: &Value) -> Option<Value> {
+    if *found == setting.value {
+        return Some(setting.prior.clone());
+    }
+    if !setting.name.ends_with(EXCLUDE) {
+        return None;
+    }
+    let prior = listed(&setting.prior);
+    let ours: Vec<&str> = listed(&setting.value).into_iter().filter(|name| !prior.contains(name)).collect();
+    let names = listed(found);
+    let rest: Vec<&str> = names.iter().copied().filter(|name| !ours.contains(name)).collect();
+    if rest.len() == names.len() {
+        return None;
+    }
+    Some(if rest.is_empty() && setting.prior.is_null() { Value::Null } else { rest.join(",").into() })
+}
+
+/// What [`apply`] makes of a setting: a list keeps what others have put there since.
+fn after(setting: &Setting, found: &Value) -> Option<Value> {
+    if !setting.name.ends_with(EXCLUDE) {
+        return (*found != setting.value).then(|| setting.value.clone());
+    }
+    let (names, prior) = (listed(found), listed(&setting.prior));
+    let ours = listed(&setting.value).into_iter().filter(|name| !prior.contains(name));
+    let missing: Vec<&str> = ours.filter(|name| !names.contains(name)).collect();
+    (!missing.is_empty()).then(|| names.into_iter().chain(missing).collect::<Vec<_>>().join(",").into())
+}
 
 /// The two scopes of an answer of [`READ`]; the second wins over the first.
 pub(super) fn scopes(body: &Value) -> impl Iterator<Item = (&'static str, &Map<String, Value>)> {
@@ -85,12 +145,29 @@ async fn upgrade_mode(instance: &Instance<'_>) -> Result<Option<bool>, AdapterEr
 
 /// Sets what is not set yet.
 pub(super) async fn apply(instance: &Instance<'_>, settings: &[Setting]) -> Result<(), AdapterError> {
-    change(instance, settings, |setting, found| (found != setting.value).then(|| setting.value.clone())).await
+    change(instance, settings, |setting, found| after(setting, &found)).await
 }
 
 /// Puts back what is still as a rollout set it.
 pub(super) async fn revert(instance: &Instance<'_>, settings: &[Setting]) -> Result<(), AdapterError> {
-    change(instance, settings, |setting, found| (found == setting.value).then(|| setting.prior.clone())).await
+    let is_vote = |setting: &&Setting| {
+        setting.name.starts_with(voting::EXCLUSION) || setting.name.ends_with(voting::ZEN)
+    };
+    let (votes, plain): (Vec<&Setting>, Vec<&Setting>) = settings.iter().partition(is_vote);
+    if !votes.is_empty() {
+        let votes: Vec<Setting> = votes.into_iter().cloned().collect();
+        voting::put_back(instance, &who(instance).await?, &votes).await?;
+    }
+    let plain: Vec<Setting> = plain.into_iter().cloned().collect();
+    revert_plain(instance, &plain).await
+}
+
+/// The same, of what is a setting of the cluster.
+pub(super) async fn revert_plain(instance: &Instance<'_>, settings: &[Setting]) -> Result<(), AdapterError> {
+    if settings.is_empty() {
+        return Ok(());
+    }
+    change(instance, settings, |setting, found| before(setting, &found)).await
 }
 
 /// Reads what is set, and sets what `to` says.
@@ -196,9 +273,34 @@ mod tests {
     }
 
     #[test]
+    fn a_list_keeps_the_names_of_others() {
+        let list = |value: Value| json!({"persistent": {(&EXCLUDE[1..]): value}, "transient": {}});
+        let none = json!({"persistent": {}, "transient": {}});
+        let first = exclusion("u", &none, "n4").unwrap();
+        assert_eq!(
+            (&first.name, &first.prior, &first.value),
+            (&format!("persistent{EXCLUDE}"), &Value::Null, &"n4".into())
+        );
+        assert_eq!(before(&first, &"n4".into()), Some(Value::Null));
+        let second = exclusion("u", &list("old,n3".into()), "n4").unwrap();
+        assert_eq!((&second.prior, &second.value), (&"old,n3".into(), &"old,n3,n4".into()));
+        assert_eq!(before(&second, &"old,n3,n4".into()), Some("old,n3".into()));
+        assert_eq!(before(&second, &"n4,new".into()), Some("new".into()));
+        assert_eq!(before(&second, &"n4".into()), Some("".into()));
+        assert_eq!(before(&second, &"new".into()), None);
+        assert_eq!(
+            (after(&second, &"new".into()), after(&second, &"n4,new".into())),
+            (Some("new,n4".into()), None)
+        );
+        assert_eq!(exclusion("u", &list("n3, n4".into()), "n4"), None);
+        let both = json!({"persistent": {}, "transient": {(&EXCLUDE[1..]): "n1"}});
+        assert_eq!(exclusion("u", &both, "n4").unwrap().name, format!("transient{EXCLUDE}"));
+    }
+
+    #[test]
     fn only_what_is_still_ours_is_put_back() {
         let settings = allocation("u", &json!({"persistent": {}, "transient": scope(Some("all"))}));
-        let back = |setting: &Setting, found: Value| (found == setting.value).then(|| setting.prior.clone());
+        let back = |setting: &Setting, found: Value| before(setting, &found);
         let ours = json!({"persistent": scope(Some("primaries")), "transient": scope(Some("primaries"))});
         let body = Value::Object(request(&settings, &ours, &back));
         assert_eq!(body, json!({"persistent": {ALLOCATION: null}, "transient": {ALLOCATION: "all"}}));

@@ -52,6 +52,8 @@ pub(super) struct Fake {
     /// Most nodes that were down through our doing, at a time.
     pub(super) most_down: RefCell<usize>,
     pub(super) goes_on: bool,
+    /// What this role has does not move, however often it says how much is left.
+    pub(super) stuck: Option<&'static str>,
     /// Raised when this happens.
     pub(super) stop_at: Option<(StepKind, usize)>,
     interrupter: Interrupter,
@@ -90,6 +92,7 @@ impl Fake {
             events: RefCell::default(),
             most_down: RefCell::default(),
             goes_on: true,
+            stuck: None,
             stop_at: None,
             interrupter,
             interrupted,
@@ -134,6 +137,44 @@ impl Fake {
             time: Timestamp::now(),
         };
         crate::rollout::plan(&scope, candidates)
+    }
+
+    /// All roles of the first node leave.
+    pub(super) fn leave(&self) -> Plan {
+        let mut plan = self.plan_to("v2");
+        let nodes = self.nodes.borrow();
+        let (first, _) = nodes.keys().next().unwrap();
+        let roles = nodes.iter().filter(|((node, _), _)| node == first);
+        let candidates = roles.map(|((node, role), is)| Candidate {
+            node: node.clone(),
+            role: role.clone(),
+            zone: None,
+            from: is.current.clone(),
+            goal: Goal::Nothing,
+            to: None,
+            on_target: false,
+            up: true,
+            healthy: true,
+            service: true,
+            drains: true,
+            reloads: false,
+            rank: 0,
+            change: Change::default(),
+            point_of_no_return: false,
+            inputs: None,
+            together: false,
+            joint: false,
+        });
+        let scope = Scope {
+            kind: Kind::Leave,
+            cluster: "test",
+            rollout: &self.rollout,
+            totals: BTreeMap::new(),
+            forming: BTreeSet::new(),
+            leftovers: std::mem::take(&mut plan.leftovers),
+            time: Timestamp::now(),
+        };
+        crate::rollout::leave(&scope, candidates.collect())
     }
 
     pub(super) async fn run(&self, plan: &Plan) -> Finished {
@@ -309,8 +350,12 @@ impl Nodes for Fake {
         Ok(())
     }
 
-    async fn drain(&self, _: &NodeName, _: &Role, _: &[Setting]) -> Result<Held, NodeError> {
-        Ok(Held::Yes)
+    async fn drain(&self, _: &NodeName, role: &Role, _: &[Setting]) -> Result<Held, NodeError> {
+        if self.stuck != Some(role.as_str()) {
+            return Ok(Held::Yes);
+        }
+        let what = format!("copies left, {} events ago", self.events.borrow().len());
+        Ok(Held::Moving { left: 3, what, mark: "3".to_owned() })
     }
 
     async fn undrain(&self, _: &NodeName, _: &Role, _: &[Setting]) -> Result<Held, NodeError> {

@@ -91,7 +91,7 @@ fn what_is_wrong_goes_first_and_zones_do_not_mix() {
 
 #[test]
 fn a_rollback_leaves_stopping_and_starting_to_the_node() {
-    use StepKind::{Activate, Confirm, Lock, Preflight, Ready, Settle, Stage, Start, Stop};
+    use StepKind::{Activate, Confirm, Forget, Gone, Lock, Preflight, Ready, Settle, Stage, Start, Stop};
     let steps = |kind| -> Vec<StepKind> {
         let policy = (&Rollout::default()).into();
         crate::rollout::planner::steps(kind, &policy, true, false, false)
@@ -103,6 +103,7 @@ fn a_rollback_leaves_stopping_and_starting_to_the_node() {
     assert_eq!(steps(Kind::Promote), promote);
     assert_eq!(steps(Kind::Rollback), [Lock, Preflight, Activate, Ready, Settle, Confirm]);
     assert_eq!(steps(Kind::Restart), [Lock, Preflight, Stop, Start, Ready, Settle]);
+    assert_eq!(steps(Kind::Leave), [Lock, Preflight, Stop, Gone, Forget]);
 }
 
 #[test]

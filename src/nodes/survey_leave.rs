@@ -1,0 +1,53 @@
+//! Candidates for leaving: what a node has that shall be there no longer.
+
+use super::survey::{Surveyor, healthy};
+use crate::adapters;
+use crate::agent::supervise::ProcessState;
+use crate::rollout::{At, Candidate, Change, Fault, Goal, NodeError};
+
+impl Surveyor<'_> {
+    /// The candidate for a role that leaves; `None` where nothing is current. A service that others take over from
+    /// has to run.
+    pub fn leaves(&self, at: &At) -> Result<Option<Candidate>, NodeError> {
+        let Some(status) = self.role(&at.node, &at.role)? else { return Ok(None) };
+        let Some(from) = status.release.clone() else { return Ok(None) };
+        let drains = status.kind.is_some_and(adapters::drains);
+        if drains && status.process != ProcessState::Running {
+            let message = format!("{} on {} does not run: nobody can take over from it", at.role, at.node);
+            let mut error = NodeError::new(Fault::Refused, "not-running", message);
+            error.line.help.push(format!("start it: `windlass service start --nodes {}`", at.node));
+            error
+                .line
+                .help
+                .push("or, if a leave was broken off: `windlass resume` takes that back".to_owned());
+            error.line.help.push(format!(
+                "or, if what it has is not needed any more: stop it and `windlass leave {} --dead`",
+                at.node
+            ));
+            return Err(error);
+        }
+        if let Some(problem) = &status.problem {
+            return Err(NodeError::new(Fault::Refused, "problem", problem.clone()));
+        }
+        Ok(Some(Candidate {
+            node: at.node.clone(),
+            role: at.role.clone(),
+            zone: self.zone(&at.node),
+            from: Some(from),
+            goal: Goal::Nothing,
+            to: None,
+            on_target: false,
+            up: self.ready.contains(at),
+            healthy: healthy(status) && self.ready.contains(at),
+            service: status.kind.is_some(),
+            drains,
+            reloads: false,
+            rank: self.rank(at),
+            change: Change::default(),
+            point_of_no_return: false,
+            inputs: None,
+            together: false,
+            joint: false,
+        }))
+    }
+}
