@@ -98,7 +98,7 @@ fn what_goes_wrong_elsewhere_names_tests_that_exist() {
             if is_test && name != "max_unavailable" {
                 assert!(code.contains(&format!("fn {name}(")), "{row}\nthere is no test {name}");
                 named += 1;
-            } else if name.ends_with(".rs") {
+            } else if Path::new(name).extension().is_some_and(|extension| extension == "rs") {
                 assert!(repository().join(name).exists(), "{row}\nthere is no {name}");
             }
         }

@@ -121,6 +121,7 @@ fn candidate(node: &NodeName, role: &Role) -> Candidate {
         service: false,
         drains: false,
         reloads: false,
+        unconfirmed_from: None,
         rank: 0,
         change: Change::default(),
         point_of_no_return: false,

@@ -42,6 +42,7 @@ impl Surveyor<'_> {
             service: status.kind.is_some(),
             drains,
             reloads: false,
+            unconfirmed_from: None,
             rank: self.rank(at),
             change: Change::default(),
             point_of_no_return: false,

@@ -158,6 +158,7 @@ impl Fake {
             service: true,
             drains: true,
             reloads: false,
+            unconfirmed_from: None,
             rank: 0,
             change: Change::default(),
             point_of_no_return: false,
