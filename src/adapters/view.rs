@@ -59,10 +59,8 @@ pub struct Instance<'a> {
 impl Instance<'_> {
     /// The port where it is asked.
     pub fn port(&self) -> u16 {
-        match self.api.port {
-            Some(OrTemplate::Value(port)) => port,
-            Some(OrTemplate::Template(_)) | None => default_port(self.kind),
-        }
+        let port = self.api.port.as_ref().and_then(OrTemplate::value);
+        port.copied().unwrap_or_else(|| default_port(self.kind))
     }
 
     /// Where it may listen, as its node sees it: the address that others know, then the machine itself.

@@ -25,7 +25,7 @@ use crate::check::{
 };
 use crate::inventory::{Cluster, Node, Reach, SupervisorKind};
 use crate::model::{Digest, NodeName, Reference, Role};
-use crate::recipe::{OrTemplate, Probe, ServiceKind};
+use crate::recipe::{Probe, ServiceKind};
 use crate::remote::{context, has_run};
 use crate::store::Store;
 
@@ -296,10 +296,6 @@ fn instance(
     let persist = bundle.record.persist.iter();
     let persist =
         persist.map(|dir| (dir.at.as_ref().map(|at| Utf8PathBuf::from(at.as_str())), shared.join(&dir.name)));
-    let port = |value: &OrTemplate<u16>| match value {
-        OrTemplate::Value(port) => Some(*port),
-        OrTemplate::Template(_) => None,
-    };
     let ready = unit.as_ref().and_then(|unit| unit.ready.as_ref());
     let artifacts = bundle.record.artifacts.iter().map(|artifact| artifact.name.as_str());
     // Nodes that are folders of this machine are all on it, unless they have addresses of their own.
@@ -325,7 +321,7 @@ fn instance(
         user: None,
         group: None,
         ready_port: ready.and_then(|ready| match &ready.probe {
-            Probe::Http { port: at, .. } | Probe::Tcp(at) => port(at),
+            Probe::Http { port: at, .. } | Probe::Tcp(at) => at.value().copied(),
             Probe::Command(_) => None,
         }),
         needs: (0, 0),

@@ -19,7 +19,7 @@ use super::services::Services;
 use crate::agent::supervise::ProcessState;
 use crate::agent::{NodeStatus, Probed, ReleaseName, Request};
 use crate::model::{Role, Span};
-use crate::recipe::{OrTemplate, Probe, Ready};
+use crate::recipe::{Probe, Ready};
 use crate::rollout::{At, Held, NodeError};
 
 /// How long one address may take to answer.
@@ -55,12 +55,12 @@ pub async fn probe(
 /// Whether the recipe's own gate holds.
 async fn asked(member: &Member, role: &Role, ready: &Ready) -> Result<Held, NodeError> {
     match &ready.probe {
-        Probe::Http { port, path, status, body } => match (number(port), number(status)) {
-            (Some(port), Some(status)) => Ok(http(member, port, path, status, body.as_deref()).await),
+        Probe::Http { port, path, status, body } => match (port.value(), status.value()) {
+            (Some(port), Some(status)) => Ok(http(member, *port, path, *status, body.as_deref()).await),
             _ => Ok(Held::Never("[service.ready] http has no number for its port or status".to_owned())),
         },
-        Probe::Tcp(port) => match number(port) {
-            Some(port) => Ok(tcp(member, port).await),
+        Probe::Tcp(port) => match port.value() {
+            Some(port) => Ok(tcp(member, *port).await),
             None => Ok(Held::Never("[service.ready] tcp has no number".to_owned())),
         },
         Probe::Command(words) => command(member, role, words).await,
@@ -91,14 +91,6 @@ fn process(status: &NodeStatus, role: &Role, release: &ReleaseName) -> Option<He
         (ProcessState::Unknown, _) => {
             Some(Held::NotYet("the node does not say whether the service runs".to_owned()))
         }
-    }
-}
-
-/// A number that was rendered on the node.
-fn number(value: &OrTemplate<u16>) -> Option<u16> {
-    match value {
-        OrTemplate::Value(value) => Some(*value),
-        OrTemplate::Template(_) => None,
     }
 }
 
