@@ -20,11 +20,10 @@ use super::told::Told;
 use crate::agent::supervise::ProcessState;
 use crate::agent::{Imagined, NodeStatus, Preflight, PreflightAsk, PreviewRequest, Request, imagine};
 use crate::check::{
-    ConfFile, Instance, Live, NodeFacts, Problem, ProductVersion, Topology, Unread, dirs, lint, ports,
-    preflight,
+    ConfFile, Instance, Live, NodeFacts, Problem, Topology, Unread, dirs, lint, ports, preflight,
 };
 use crate::inventory::{Cluster, Node, Reach, SupervisorKind};
-use crate::model::{Digest, NodeName, Reference, Role};
+use crate::model::{Digest, NodeName, ProductVersion, Reference, Role};
 use crate::recipe::{Probe, ServiceKind};
 use crate::remote::{context, has_run};
 use crate::store::Store;
@@ -309,7 +308,7 @@ fn instance(
         address: node.address.clone(),
         zone: node.zone.clone(),
         supervisor: node.supervisor,
-        version: ProductVersion::of(kind.name(), &bundle.record.versions, artifacts),
+        version: ProductVersion::in_bundle(kind.name(), &bundle.record.versions, artifacts),
         forming,
         persist: persist.collect(),
         files: rendered.chain(bundle.files.iter().cloned()).collect(),
