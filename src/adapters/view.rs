@@ -29,6 +29,17 @@ pub struct Credentials {
     pub ca: Option<Vec<u8>>,
 }
 
+impl Credentials {
+    /// The header that says who asks.
+    pub(super) fn authorization(&self) -> Option<String> {
+        if let Some((user, password)) = &self.basic {
+            let text = data_encoding::BASE64.encode(format!("{user}:{password}").as_bytes());
+            return Some(format!("Basic {text}"));
+        }
+        self.api_key.as_ref().map(|key| format!("ApiKey {key}"))
+    }
+}
+
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credentials(***)")

@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::time::timeout;
 
 use super::fleet::Member;
+use crate::adapters::{Question, Want};
 use crate::model::Span;
 
 /// How long an answer may take.
@@ -30,28 +27,10 @@ pub(super) async fn json(member: &Member, host: &str, port: u16, path: &str) -> 
     }
 }
 
-async fn get(member: &Member, host: &str, port: u16, path: &str) -> Result<(u16, Bytes), String> {
+async fn get(member: &Member, host: &str, port: u16, path: &str) -> Result<(u16, Vec<u8>), String> {
     let tunnel = member.remote.connection().forward(host, port).await;
     let tunnel = tunnel.map_err(|_| "nothing listens there".to_owned())?;
-    let text = |error: hyper::Error| error.to_string();
-    let (mut sender, connection) = http1::handshake(TokioIo::new(tunnel)).await.map_err(text)?;
-    let request = hyper::Request::get(path)
-        .header(hyper::header::HOST, format!("{host}:{port}"))
-        .header(hyper::header::CONNECTION, "close")
-        .header(hyper::header::USER_AGENT, "windlass")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
-    let answer = async {
-        let response = sender.send_request(request).await.map_err(text)?;
-        let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
-        Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
-    };
-    let mut answer = std::pin::pin!(answer);
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        biased;
-        answer = &mut answer => answer,
-        _ = &mut connection => answer.await,
-    }
+    let question = Question::get(path, format!("{host}:{port}"), Want::Whole(MAX_BODY));
+    let answer = question.ask(tunnel).await?;
+    Ok((answer.status, answer.body))
 }

@@ -7,15 +7,12 @@
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Empty};
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 use super::error::node_error;
 use super::fleet::Member;
 use super::services::Services;
+use crate::adapters::{Question, Want};
 use crate::agent::supervise::ProcessState;
 use crate::agent::{NodeStatus, Probed, ReleaseName, Request};
 use crate::model::{Role, Span};
@@ -154,35 +151,10 @@ async fn get(
     wanted: bool,
 ) -> Result<Option<(u16, Vec<u8>)>, String> {
     let Ok(tunnel) = member.remote.connection().forward(host, port).await else { return Ok(None) };
-    let text = |error: hyper::Error| error.to_string();
-    let (mut sender, connection) = http1::handshake(TokioIo::new(tunnel)).await.map_err(text)?;
-    let request = hyper::Request::get(path)
-        .header(hyper::header::HOST, format!("{host}:{port}"))
-        .header(hyper::header::CONNECTION, "close")
-        .header(hyper::header::USER_AGENT, "windlass")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
-    let mut connection = std::pin::pin!(connection);
-    let mut answer = std::pin::pin!(async {
-        let response = sender.send_request(request).await.map_err(text)?;
-        let status = response.status().as_u16();
-        let mut body = response.into_body();
-        let mut bytes = Vec::new();
-        while wanted
-            && bytes.len() < MOST
-            && let Some(frame) = body.frame().await
-        {
-            // A body that breaks off is as good as what came of it: a gate asks again.
-            let Ok(data) = frame.map(hyper::body::Frame::into_data) else { break };
-            bytes.extend_from_slice(&data.unwrap_or_default());
-        }
-        Ok((status, bytes))
-    });
-    tokio::select! {
-        biased;
-        answer = &mut answer => answer.map(Some),
-        _ = &mut connection => answer.await.map(Some),
-    }
+    let want = Want::Start(if wanted { MOST } else { 0 });
+    let question = Question::get(path, format!("{host}:{port}"), want);
+    let answer = question.ask(tunnel).await?;
+    Ok(Some((answer.status, answer.body)))
 }
 
 async fn command(member: &Member, role: &Role, words: &[String]) -> Result<Held, NodeError> {
