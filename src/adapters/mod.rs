@@ -41,5 +41,5 @@ pub use adapter::{Adapter, AdapterError};
 pub use exchange::{Question, Want};
 pub use known::{default_port, drains, known, needs_peers};
 pub use upgrade::{Upgrade, UpgradeError, together, upgrade};
-pub use view::{Credentials, Instance, Opening, Reach, View};
+pub use view::{Credentials, Instance, Opening, Reach, View, hosts};
 pub use wire::{HttpAnswer, Stream};

@@ -73,12 +73,12 @@ impl Instance<'_> {
         let port = self.api.port.as_ref().and_then(OrTemplate::value);
         port.copied().unwrap_or_else(|| default_port(self.kind))
     }
+}
 
-    /// Where it may listen, as its node sees it: the address that others know, then the machine itself.
-    pub fn hosts(&self) -> Vec<&str> {
-        let address = self.address.as_str();
-        if address == "127.0.0.1" { vec![address] } else { vec![address, "127.0.0.1"] }
-    }
+/// Where a service of a node may listen, as the node sees it: the address that others know, then the machine
+/// itself.
+pub fn hosts(address: &str) -> Vec<&str> {
+    if address == "127.0.0.1" { vec![address] } else { vec![address, "127.0.0.1"] }
 }
 
 /// What an adapter sees.

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::adapter::AdapterError;
 use super::exchange::{Question, Want};
 use super::tls;
-use super::view::Instance;
+use super::view::{Instance, hosts};
 
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(8);
@@ -53,7 +53,7 @@ impl Instance<'_> {
         };
         let port = self.port();
         let mut why = String::new();
-        for host in self.hosts() {
+        for host in hosts(&self.address) {
             match timeout(ANSWER, reach.open(host, port)).await {
                 Ok(Ok(stream)) => return self.secured(stream).await,
                 Ok(Err(error)) => why = error,

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::error::node_error;
 use super::fleet::Member;
 use super::services::Services;
-use crate::adapters::{Question, Want};
+use crate::adapters::{Question, Want, hosts};
 use crate::agent::supervise::ProcessState;
 use crate::agent::{NodeStatus, Probed, ReleaseName, Request};
 use crate::model::{Role, Span};
@@ -91,14 +91,8 @@ fn process(status: &NodeStatus, role: &Role, release: &ReleaseName) -> Option<He
     }
 }
 
-/// Where a service may listen, as the node sees it.
-fn hosts(member: &Member) -> Vec<&str> {
-    let address = member.node.address.as_str();
-    if address == "127.0.0.1" { vec![address] } else { vec![address, "127.0.0.1"] }
-}
-
 async fn tcp(member: &Member, port: u16) -> Held {
-    for host in hosts(member) {
+    for host in hosts(&member.node.address) {
         let opened = timeout(ANSWER, member.remote.connection().forward(host, port)).await;
         if matches!(opened, Ok(Ok(_))) {
             return Held::Yes;
@@ -109,7 +103,7 @@ async fn tcp(member: &Member, port: u16) -> Held {
 
 async fn http(member: &Member, port: u16, path: &str, wanted: u16, text: Option<&str>) -> Held {
     let mut why = format!("nothing listens on port {port}");
-    for host in hosts(member) {
+    for host in hosts(&member.node.address) {
         match timeout(ANSWER, get(member, host, port, path, text.is_some())).await {
             Ok(Ok(Some((status, body)))) if status == wanted => {
                 let has = |text: &str| contains(&body, text.as_bytes());

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::answer::json;
 use super::fleet::Member;
+use crate::adapters::hosts;
 use crate::check::{Live, LiveIndex, LiveNode};
 
 /// Settings of indices that lints read.
@@ -14,11 +15,8 @@ const INDICES: &str = "/_all/_settings/index.number_of_*,index.auto_expand_repli
 
 /// Asks one node about its cluster.
 pub(super) async fn ask(member: &Member, port: u16) -> Result<Live, String> {
-    let address = member.node.address.as_str();
-    let hosts = [address, "127.0.0.1"];
-    let hosts = if address == "127.0.0.1" { &hosts[1..] } else { &hosts[..] };
     let mut why = String::new();
-    for host in hosts {
+    for host in hosts(&member.node.address) {
         match cluster(member, host, port).await {
             Ok(live) => return Ok(live),
             Err(error) if why.is_empty() => why = error,
