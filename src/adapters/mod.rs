@@ -38,6 +38,7 @@ mod wire;
 mod zookeeper;
 
 pub use adapter::{Adapter, AdapterError};
+pub use elasticsearch::get as elastic_get;
 pub use exchange::{Question, Want};
 pub use known::{default_port, drains, known, needs_peers};
 pub use upgrade::{Upgrade, UpgradeError, together, upgrade};

@@ -6,7 +6,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use crate::lab::{JVM_OPTIONS, RECIPE, artifacts, finished, jre};
+use serde_json::Value;
+
+use crate::elastic::{artifacts, finished, jre};
+use crate::lab::{JVM_OPTIONS, RECIPE};
 use crate::long::wanted;
 use crate::project::{Project, Run, have};
 
@@ -42,9 +45,71 @@ fn certificates(dir: &Path) {
     );
 }
 
+/// What `check` finds out about the live cluster: W100 if it was not looked at.
+fn looked(project: &Project) -> String {
+    let found = project.json(&["check"]);
+    assert!(!found.stdout.contains(PASSWORD), "a secret is shown");
+    let problems = found.json()["problems"].clone();
+    let live = |problem: &&Value| problem["place"] == "_cluster" || problem["code"] == "W122";
+    problems.as_array().unwrap().iter().filter(live).map(Value::to_string).collect()
+}
+
+/// `curl`, with the password in a file: as whoever checks by hand would.
+fn send(project: &Project, port: u16, method: &str, path: &str, body: &str) -> Value {
+    project.write("curlrc", &format!("user = \"windlass:{PASSWORD}\"\n"));
+    let ca = project.path("certs/ca.pem");
+    let run = Run::of(
+        Command::new("curl")
+            .args(["-sS", "-K", project.path("curlrc").to_str().unwrap(), "--cacert", ca.to_str().unwrap()])
+            .args(["--resolve", &format!("es.test:{port}:127.0.0.1"), "-X", method])
+            .args(["-H", "Content-Type: application/json", "-d", body])
+            .arg(format!("https://es.test:{port}{path}")),
+    );
+    serde_json::from_str(&run.ok().stdout).unwrap()
+}
+
+/// With a password and with an API key it sees a filter that was set while the cluster ran.
+fn check_looks_at_it(project: &Project, ports: &[u16], with_password: impl Fn()) {
+    let filter = r#"{"persistent":{"cluster.routing.allocation.exclude._name":"gone-long-ago"}}"#;
+    assert_eq!(send(project, ports[0], "PUT", "/_cluster/settings", filter)["acknowledged"], true);
+    let seen = looked(project);
+    assert!(seen.contains("gone-long-ago") && !seen.contains("W100"), "{seen}");
+
+    // What is asked is what the running release says: a promotion brings the key.
+    let key = send(project, ports[0], "POST", "/_security/api_key", r#"{"name":"windlass"}"#);
+    assert!(key["api_key"].is_string(), "{key}");
+    let text = format!("{}:{}", key["id"].as_str().unwrap(), key["api_key"].as_str().unwrap());
+    let encoded = data_encoding::BASE64.encode(text.as_bytes());
+    project.write("key", &encoded);
+    let cluster = project.read("cluster.toml");
+    let password = "es_password = { file = \"password\" }";
+    project.write("cluster.toml", &cluster.replace(password, "es_key = { file = \"key\" }"));
+    let recipe = project.read("recipes/elasticsearch.toml");
+    let login = "user = \"windlass\"\npassword = \"es_password\"\n";
+    assert!(recipe.contains(login));
+    project.write("recipes/elasticsearch.toml", &recipe.replace(login, "api_key = \"es_key\"\n"));
+    project.build();
+    // The running one still wants the password, which is no secret of the cluster any more.
+    assert!(looked(project).contains("es_password"));
+    with_password();
+    let both =
+        project.read("cluster.toml").replace(password, &format!("{password}\nes_key = {{ file = \"key\" }}"));
+    project.write("cluster.toml", &both);
+    assert_eq!(finished(&project.json(&["promote"]).ok())["outcome"], "succeeded");
+    project.write("cluster.toml", &both.replace(password, ""));
+    let seen = looked(project);
+    assert!(seen.contains("gone-long-ago") && !seen.contains("W100") && !seen.contains(&encoded), "{seen}");
+    // And back to the password.
+    project.write("cluster.toml", &both);
+    project.write("recipes/elasticsearch.toml", &recipe);
+    project.build();
+    assert_eq!(finished(&project.json(&["promote"]).ok())["outcome"], "succeeded");
+    with_password();
+}
+
 #[test]
 fn long_tls_and_passwords() {
-    if !wanted() || !have("openssl") {
+    if !wanted() || !have("openssl") || !have("curl") {
         return;
     }
     let project = Project::empty();
@@ -76,7 +141,7 @@ fn long_tls_and_passwords() {
                path.logs: {{ shared }}/logs\nnetwork.host: 127.0.0.1\nhttp.port: {{ vars.http_port }}\n\
                transport.port: {{ vars.transport_port }}\ndiscovery.type: single-node\n\
                cluster.routing.allocation.disk.threshold_enabled: false\n\
-               xpack.security.enabled: true\nxpack.security.http.ssl.enabled: true\n\
+               xpack.security.enabled: true\nxpack.security.authc.api_key.enabled: true\nxpack.security.http.ssl.enabled: true\n\
                xpack.security.http.ssl.key: http.key\nxpack.security.http.ssl.certificate: http.pem\n";
     project.write("conf/elasticsearch/elasticsearch.yml", yml);
     let cluster = |password: &str| {
@@ -106,8 +171,11 @@ fn long_tls_and_passwords() {
         assert_eq!(status.json()["nodes"][0]["roles"][0]["ready"], wanted, "{}", status.stdout);
     };
     ready(true);
+    check_looks_at_it(&project, &ports, || cluster(PASSWORD));
     cluster("wrong");
     ready(false);
+    let seen = looked(&project);
+    assert!(seen.contains("does not know who asks") && !seen.contains("\"wrong\""), "{seen}");
     cluster(PASSWORD);
 
     // Another name than the certificate has is not spoken with.

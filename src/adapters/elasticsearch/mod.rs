@@ -26,5 +26,6 @@ mod settings;
 mod who;
 
 pub(super) use adapter::Elasticsearch;
+pub use ask::get;
 #[cfg(test)]
 pub(super) use predicates::NAMES as PREDICATES;
