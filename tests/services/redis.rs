@@ -2,15 +2,14 @@
 //! writes are confirmed by WAIT.
 
 use std::fs;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use crate::lab::{Lab, nodes_of};
 use crate::project::{file, have};
+use crate::redis_support::{self, Client, program, write};
 
 const PASSWORD: &str = "correct-horse";
 
@@ -73,11 +72,6 @@ fn lab(count: usize, start: &str) -> Option<Lab> {
     if !have("redis-server") || !have("redis-cli") {
         return None;
     }
-    let program = |name: &str| {
-        let path = std::env::var("PATH").unwrap();
-        let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.is_file());
-        fs::read(found.unwrap()).unwrap()
-    };
     let server = program("redis-server");
     let lab = Lab::new("redis", count, &["redis"]);
     let project = &lab.project;
@@ -106,49 +100,20 @@ fn stock() -> String {
     fs::read_to_string(path).unwrap()
 }
 
-/// A connection to a server.
-struct Client {
-    stream: BufReader<TcpStream>,
+fn at(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-impl Client {
-    fn connect(port: u16) -> io::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        let mut client = Self { stream: BufReader::new(stream) };
-        client.ask(&["AUTH", PASSWORD])?;
-        Ok(client)
-    }
-
-    /// The answer's first line, or a string's content; errors of the server are errors.
-    fn ask(&mut self, words: &[&str]) -> io::Result<String> {
-        let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-        for word in words {
-            bytes.extend(format!("${}\r\n{word}\r\n", word.len()).into_bytes());
-        }
-        self.stream.get_mut().write_all(&bytes)?;
-        let mut line = String::new();
-        if self.stream.read_line(&mut line)? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let line = line.trim_end();
-        match line.split_at(1) {
-            ("-", text) => Err(io::Error::other(text.to_owned())),
-            ("$", "-1") => Ok(String::new()),
-            ("$", length) => {
-                let mut bytes = vec![0; length.parse::<usize>().unwrap() + 2];
-                self.stream.read_exact(&mut bytes)?;
-                Ok(String::from_utf8_lossy(&bytes[..bytes.len() - 2]).into_owned())
-            }
-            (_, text) => Ok(text.to_owned()),
-        }
-    }
+fn servers(lab: &Lab) -> Vec<SocketAddr> {
+    lab.ports_of("redis").into_iter().map(at).collect()
 }
 
 fn field(port: u16, name: &str) -> String {
-    let info = Client::connect(port).and_then(|mut client| client.ask(&["INFO"])).unwrap_or_default();
-    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().to_owned()
+    redis_support::field(at(port), Some(PASSWORD), name)
+}
+
+fn connect(port: u16) -> Client {
+    Client::connect(at(port), Some(PASSWORD)).unwrap()
 }
 
 fn master(lab: &Lab) -> String {
@@ -156,38 +121,6 @@ fn master(lab: &Lab) -> String {
         lab.ports.keys().filter(|node| field(lab.port(node, "redis"), "role") == "master").collect();
     assert_eq!(found.len(), 1, "{found:?} are masters");
     found[0].clone()
-}
-
-/// Writes until it is told to stop; the keys that a replica confirmed, and the longest pause between two.
-fn write(ports: &[u16], stop: &AtomicBool) -> (Vec<String>, Duration) {
-    let (mut confirmed, mut gap, mut last) = (Vec::new(), Duration::ZERO, Instant::now());
-    let mut client: Option<Client> = None;
-    let mut number = 0;
-    while !stop.load(Ordering::Relaxed) {
-        if client.is_none() {
-            let found = ports.iter().copied().find(|port| field(*port, "role") == "master");
-            client = found.and_then(|port| Client::connect(port).ok());
-        }
-        number += 1;
-        let key = format!("k{number}");
-        let outcome = client.as_mut().map(|client| {
-            client.ask(&["SET", &key, "x"])?;
-            client.ask(&["WAIT", "1", "500"])
-        });
-        match outcome {
-            Some(Ok(count)) if count != "0" => {
-                gap = gap.max(last.elapsed());
-                last = Instant::now();
-                confirmed.push(key);
-            }
-            Some(Ok(_)) => {}
-            Some(Err(_)) | None => {
-                client = None;
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
-    }
-    (confirmed, gap)
 }
 
 #[test]
@@ -201,8 +134,8 @@ fn the_primary_hands_over_and_nothing_confirmed_is_lost() {
 
     let stop = Arc::new(AtomicBool::new(false));
     let writer = {
-        let (stop, ports) = (Arc::clone(&stop), lab.ports_of("redis"));
-        std::thread::spawn(move || write(&ports, &stop))
+        let (stop, ports) = (Arc::clone(&stop), servers(&lab));
+        std::thread::spawn(move || write(&ports, Some(PASSWORD), &stop))
     };
     lab.project.run(&["set", "redis", "7.1"]).ok();
     lab.project.build();
@@ -224,7 +157,7 @@ fn the_primary_hands_over_and_nothing_confirmed_is_lost() {
     }
     println!("{} confirmed writes, longest pause {} ms", confirmed.len(), gap.as_millis());
     assert!(confirmed.len() > 50, "{}", confirmed.len());
-    let mut client = Client::connect(port).unwrap();
+    let mut client = connect(port);
     let lost: Vec<&String> =
         confirmed.iter().filter(|key| client.ask(&["EXISTS", key]).unwrap() != "1").collect();
     assert!(lost.is_empty(), "lost: {lost:?}");
@@ -236,7 +169,7 @@ fn a_primary_that_comes_back_as_one_follows_the_new_one() {
     lab.project.write("pw", PASSWORD);
     lab.project.build();
     lab.rollout(0, &["promote"]);
-    let mut client = Client::connect(lab.port("n1", "redis")).unwrap();
+    let mut client = connect(lab.port("n1", "redis"));
     client.ask(&["SET", "kept", "yes"]).unwrap();
 
     // Nobody could take over: nothing is touched.
@@ -254,7 +187,7 @@ fn a_primary_that_comes_back_as_one_follows_the_new_one() {
     lab.rollout(0, &["promote"]);
     assert_eq!(master(&lab), "n2");
     assert_eq!(field(lab.port("n1", "redis"), "master_link_status"), "up");
-    let mut client = Client::connect(lab.port("n1", "redis")).unwrap();
+    let mut client = connect(lab.port("n1", "redis"));
     assert_eq!(client.ask(&["GET", "kept"]).unwrap(), "yes");
 }
 
