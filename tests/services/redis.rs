@@ -206,3 +206,39 @@ fn without_a_password_it_says_what_is_missing() {
     );
     assert!(!run.stderr.contains(PASSWORD), "a secret is shown");
 }
+
+/// A replica that says it is elsewhere, as one behind another address does without meaning to.
+fn astray() -> Option<Lab> {
+    let lab = lab(2, &stock())?;
+    lab.project.write("pw", PASSWORD);
+    let conf = lab.project.read("conf/redis/redis.conf");
+    lab.project.write("conf/redis/redis.conf", &format!("{conf}replica-announce-ip 127.0.0.9\n"));
+    lab.project.build();
+    lab.rollout(0, &["promote"]);
+    lab.project.run(&["set", "redis", "7.1"]).ok();
+    lab.project.build();
+    Some(lab)
+}
+
+#[test]
+fn nobody_hands_over_to_an_address_that_no_node_has() {
+    let Some(lab) = astray() else { return };
+    let run = lab.project.run(&["promote", "--nodes", "n1"]).exits(3);
+    assert!(
+        run.stderr.contains("sees its replica at 127.0.0.9") && run.stderr.contains("replica-announce-ip")
+    );
+    assert_eq!(master(&lab), "n1");
+    connect(lab.port("n1", "redis")).ask(&["SET", "kept", "yes"]).unwrap();
+}
+
+#[test]
+fn a_failover_that_does_not_end_is_given_up_and_writes_go_on() {
+    let Some(lab) = astray() else { return };
+    // Names are not compared with addresses, so that it is tried.
+    lab.cluster("gate_timeout = \"3s\"\n", SECRETS);
+    lab.project.edit("cluster.toml", "address = \"127.0.0.1\"", "address = \"localhost\"");
+    let run = lab.project.run(&["promote", "--nodes", "n1"]).exits(3);
+    assert!(run.stderr.contains("failover-in-progress"), "{}", run.stderr);
+    assert_eq!(master(&lab), "n1");
+    connect(lab.port("n1", "redis")).ask(&["SET", "kept", "yes"]).unwrap();
+}
