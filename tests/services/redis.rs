@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::lab::{Lab, nodes_of};
 use crate::project::{file, have};
@@ -135,7 +136,7 @@ fn the_primary_hands_over_and_nothing_confirmed_is_lost() {
     let stop = Arc::new(AtomicBool::new(false));
     let writer = {
         let (stop, ports) = (Arc::clone(&stop), servers(&lab));
-        std::thread::spawn(move || write(&ports, Some(PASSWORD), &stop))
+        std::thread::spawn(move || write(&ports, Some(PASSWORD), &stop, Duration::ZERO))
     };
     lab.project.run(&["set", "redis", "7.1"]).ok();
     lab.project.build();

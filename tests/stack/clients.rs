@@ -14,6 +14,9 @@ use crate::elastic_client::Client;
 use crate::lab::Lab;
 use crate::redis;
 
+/// Between two writes: what is rolled has the same two cores.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// All of them.
 pub(crate) struct Clients {
     stop: Arc<AtomicBool>,
@@ -42,7 +45,7 @@ impl Clients {
         let servers = lab.at("redis", 6379);
         let redis = {
             let stop = Arc::clone(&stop);
-            std::thread::spawn(move || redis::write(&servers, None, &stop))
+            std::thread::spawn(move || redis::write(&servers, None, &stop, PAUSE))
         };
         Self { stop, elastic: Client::start(&lab.elastic(), first), door, redis }
     }
@@ -90,7 +93,7 @@ fn through(doors: &[SocketAddr], first: u64, stop: &AtomicBool) -> (Vec<u64>, u6
             Some((200 | 201, _)) => written.push(number),
             _ => refused += 1,
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(PAUSE);
     }
     (written, refused)
 }

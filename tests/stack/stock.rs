@@ -1,8 +1,9 @@
 //! The stock recipes and their conf, in a project whose artifacts are the real services where they can be had, and
 //! stand-ins of the same form where they cannot.
 //!
-//! Changed in the stock files is only: what artifacts are called; the analyzer plugin, which is in no registry; and
-//! that services listen on 127.0.0.1 beside their node's address, because here nodes share that.
+//! Changed in the stock files is only: what artifacts are called; the analyzer plugin, which is in no registry; limits
+//! and capabilities, which a test may not give; and that services listen on 127.0.0.1 beside their node's address,
+//! because here nodes share that.
 
 use std::fs;
 use std::path::Path;
@@ -133,7 +134,12 @@ fn stock(project: &Project) {
     ];
     for role in roles {
         let name = format!("recipes/{role}.toml");
-        fs::copy(repository.join(&name), project.path(&name)).unwrap();
+        // Whoever tests may not be allowed to raise limits.
+        let text = fs::read_to_string(repository.join(&name)).unwrap();
+        let kept = text
+            .lines()
+            .filter(|line| !line.starts_with("limits = ") && !line.starts_with("capabilities = "));
+        project.write(&name, &(kept.collect::<Vec<_>>().join("\n") + "\n"));
     }
     project.write(
         "windlass.toml",
@@ -174,6 +180,13 @@ fn stock(project: &Project) {
         "listen {{ vars.nginx_port }}",
         "listen {{ node.address }}:{{ vars.nginx_port }}",
     );
+    let own = "clientPort={{ vars.zookeeper_port }}\nclientPortAddress={{ node.address }}\nadmin.enableServer=false\n";
+    project.edit("conf/zookeeper/zoo.cfg", "clientPort={{ vars.zookeeper_port }}\n", own);
+    // A small heap, and a disk as full as it is.
+    let append = |name: &str, line: &str| project.write(name, &format!("{}\n{line}\n", project.read(name)));
+    append("conf/kafka/server.properties", "log.cleaner.dedupe.buffer.size=2097152");
+    let disk = "cluster.routing.allocation.disk.threshold_enabled: false";
+    append("conf/elasticsearch/elasticsearch.yml", disk);
     // The way in, and quicker starts.
     project.write("conf/nginx/sites/elastic.conf", SITE);
     project.edit(
@@ -181,6 +194,5 @@ fn stock(project: &Project) {
         "\"sites/kibana.conf\"]",
         "\"sites/kibana.conf\", \"sites/elastic.conf\"]",
     );
-    let options = "conf/elasticsearch/jvm.options";
-    project.write(options, &format!("{}\n-XX:TieredStopAtLevel=1\n", project.read(options)));
+    append("conf/elasticsearch/jvm.options", "-XX:TieredStopAtLevel=1");
 }

@@ -66,11 +66,12 @@ pub(crate) fn field(address: SocketAddr, password: Option<&str>, name: &str) -> 
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().to_owned()
 }
 
-/// Writes until it is told to stop; the keys that a replica confirmed, and the longest pause between two.
+/// Writes until it is told to stop, with a pause after each; the keys that a replica confirmed, and the longest pause between two.
 pub(crate) fn write(
     servers: &[SocketAddr],
     password: Option<&str>,
     stop: &AtomicBool,
+    pause: Duration,
 ) -> (Vec<String>, Duration) {
     let (mut confirmed, mut gap, mut last) = (Vec::new(), Duration::ZERO, Instant::now());
     let mut client: Option<Client> = None;
@@ -91,6 +92,7 @@ pub(crate) fn write(
                 gap = gap.max(last.elapsed());
                 last = Instant::now();
                 confirmed.push(key);
+                std::thread::sleep(pause);
             }
             Some(Ok(_)) => {}
             Some(Err(_)) | None => {
