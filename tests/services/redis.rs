@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::lab::{Lab, nodes_of};
 use crate::project::{file, have};
@@ -162,6 +162,15 @@ fn the_primary_hands_over_and_nothing_confirmed_is_lost() {
     let lost: Vec<&String> =
         confirmed.iter().filter(|key| client.ask(&["EXISTS", key]).unwrap() != "1").collect();
     assert!(lost.is_empty(), "lost: {lost:?}");
+
+    // It is not the list's first any more: restarted without another word, it is what the others wait for.
+    lab.project.run(&["service", "restart", "--nodes", &new]).ok();
+    let until = Instant::now() + Duration::from_secs(20);
+    while field(port, "connected_slaves") != "2" {
+        assert!(Instant::now() < until, "nobody leads: {new} says {}", field(port, "role"));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(master(&lab), new);
 }
 
 #[test]
