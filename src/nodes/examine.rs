@@ -310,7 +310,7 @@ fn instance(
     forming: Option<bool>,
     imagined: Imagined,
 ) -> Instance {
-    let Imagined { release, shared, files, unit } = imagined;
+    let Imagined { release, shared, files, unit, secrets: _ } = imagined;
     let rendered =
         files.into_iter().map(|(path, text)| ConfFile { path: path.to_string(), text, rendered: true });
     let persist = bundle.record.persist.iter();

@@ -20,6 +20,7 @@ mod agent_binary;
 mod context;
 mod error;
 mod lines;
+mod needed;
 mod receive;
 mod remote_node;
 mod secrets;

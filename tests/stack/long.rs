@@ -70,9 +70,8 @@ fn stops(lab: &Lab, node: usize) -> Vec<String> {
     let mut stops: Vec<(String, String)> = Vec::new();
     for role in lab.shape[node - 1].1 {
         let journal = lab.project.read(&format!("es{node}/roles/{role}/journal.jsonl"));
-        let entries = journal.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let stop =
-            entries.filter(|entry| entry.to_string().contains("windlass service stop")).next_back().unwrap();
+        let mut entries = journal.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let stop = entries.rfind(|entry| entry.to_string().contains("windlass service stop")).unwrap();
         stops.push((stop["time"].as_str().unwrap().to_owned(), (*role).to_owned()));
     }
     stops.sort();
