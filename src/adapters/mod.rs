@@ -4,6 +4,7 @@
 //! ```text
 //! adapter   what every kind answers
 //! view      a service on a node, its peers, and the ways to ask them
+//! exchange  one HTTP exchange on an open stream
 //! wire      HTTP and lines of text, over a node's own connection
 //! resp      Redis's protocol
 //! known     which kind is answered by which module, each named after it
@@ -18,6 +19,7 @@
 
 mod adapter;
 mod elasticsearch;
+mod exchange;
 mod kafka;
 mod kafka_api;
 mod kafka_wire;
@@ -36,7 +38,9 @@ mod wire;
 mod zookeeper;
 
 pub use adapter::{Adapter, AdapterError};
+pub use elasticsearch::get as elastic_get;
+pub use exchange::{Question, Want};
 pub use known::{default_port, drains, known, needs_peers};
 pub use upgrade::{Upgrade, UpgradeError, together, upgrade};
-pub use view::{Credentials, Gone, Instance, Opening, Reach, View};
+pub use view::{Credentials, Gone, Instance, Opening, Reach, View, hosts};
 pub use wire::{HttpAnswer, Stream};

@@ -13,6 +13,8 @@
 //!
 //! Redis Cluster, and Sentinel's own view: Sentinel sees a failover that somebody else made.
 
+use std::net::IpAddr;
+
 use super::adapter::{Adapter, AdapterError};
 use super::redis_info::{Group, Info, info, said};
 use super::resp::Reply;
@@ -68,7 +70,9 @@ impl Adapter for Redis {
         let group = Group::of(view).await;
         // One that does not run takes part in nothing.
         let Ok(this) = &group.this else { return Ok(Held::Yes) };
-        if this.is_master() && this.failover().is_some() {
+        // It calls itself a replica as soon as it has asked the other to take over, whatever becomes of that, and
+        // takes no write meanwhile.
+        if this.failover().is_some() {
             view.this.redis(&[&["FAILOVER", "ABORT"]]).await?;
             return Ok(Held::NotYet("a failover is being given up".to_owned()));
         }
@@ -81,7 +85,8 @@ impl Adapter for Redis {
         if let Some(part) = this.loading() {
             return Ok(Held::NotYet(format!("it loads its data ({part}%)")));
         }
-        if this.is_master() {
+        // In a failover that does not end it is up, and has a link to nobody until that is given up.
+        if this.is_master() || this.failover().is_some() {
             return Ok(Held::Yes);
         }
         if let Some(why) = this.lags() {
@@ -246,11 +251,31 @@ async fn hand_over(view: &View<'_>, this: &Info) -> Result<Held, AdapterError> {
         return Ok(Held::NotYet("none of its replicas is online".to_owned()));
     };
     let port = best.port.to_string();
+    if let Some(why) = elsewhere(view, &best.ip, best.port) {
+        return Ok(Held::Never(why));
+    }
     let command = ["FAILOVER", "TO", &best.ip, &port, "TIMEOUT", FAILOVER_MS];
     match view.this.redis(&[&command]).await?.pop() {
         Some(Reply::Error(text)) => Err(said(&view.this, "FAILOVER", &text)),
         _ => Ok(Held::NotYet(format!("it hands over to {}:{port}", best.ip))),
     }
+}
+
+/// Why a replica that the master sees at that address is not handed over to: no node has it. The master would ask
+/// there for as long as it takes, and take no write meanwhile. Names are not compared.
+fn elsewhere(view: &View<'_>, ip: &str, port: u16) -> Option<String> {
+    let addresses = view.peers.iter().map(|peer| (peer.address.as_str(), peer.port()));
+    let mut addresses = addresses.filter(|(address, _)| address.parse::<IpAddr>().is_ok()).peekable();
+    addresses.peek()?;
+    let named = view.peers.iter().any(|peer| peer.address.parse::<IpAddr>().is_err());
+    if named || addresses.any(|known| known == (ip, port)) {
+        return None;
+    }
+    Some(format!(
+        "it is the master, and sees its replica at {ip}:{port}, which is no node's address: set \
+         `replica-announce-ip` in the replicas' conf (`slave-announce-ip` before 5), or stop it as it is: [rollout] \
+         predicates_off = [\"{FAILOVER}\"]"
+    ))
 }
 
 /// After a failover the other replicas still follow this one, whether it has their connections at the moment or not:

@@ -29,6 +29,17 @@ pub struct Credentials {
     pub ca: Option<Vec<u8>>,
 }
 
+impl Credentials {
+    /// The header that says who asks.
+    pub(super) fn authorization(&self) -> Option<String> {
+        if let Some((user, password)) = &self.basic {
+            let text = data_encoding::BASE64.encode(format!("{user}:{password}").as_bytes());
+            return Some(format!("Basic {text}"));
+        }
+        self.api_key.as_ref().map(|key| format!("ApiKey {key}"))
+    }
+}
+
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credentials(***)")
@@ -59,17 +70,15 @@ pub struct Instance<'a> {
 impl Instance<'_> {
     /// The port where it is asked.
     pub fn port(&self) -> u16 {
-        match self.api.port {
-            Some(OrTemplate::Value(port)) => port,
-            Some(OrTemplate::Template(_)) | None => default_port(self.kind),
-        }
+        let port = self.api.port.as_ref().and_then(OrTemplate::value);
+        port.copied().unwrap_or_else(|| default_port(self.kind))
     }
+}
 
-    /// Where it may listen, as its node sees it: the address that others know, then the machine itself.
-    pub fn hosts(&self) -> Vec<&str> {
-        let address = self.address.as_str();
-        if address == "127.0.0.1" { vec![address] } else { vec![address, "127.0.0.1"] }
-    }
+/// Where a service of a node may listen, as the node sees it: the address that others know, then the machine
+/// itself.
+pub fn hosts(address: &str) -> Vec<&str> {
+    if address == "127.0.0.1" { vec![address] } else { vec![address, "127.0.0.1"] }
 }
 
 /// A node that is gone for good.

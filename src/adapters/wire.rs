@@ -7,17 +7,14 @@
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::{Method, Request};
-use hyper_util::rt::TokioIo;
+use hyper::Method;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::adapter::AdapterError;
+use super::exchange::{Question, Want};
 use super::tls;
-use super::view::Instance;
+use super::view::{Instance, hosts};
 
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(8);
@@ -56,7 +53,7 @@ impl Instance<'_> {
         };
         let port = self.port();
         let mut why = String::new();
-        for host in self.hosts() {
+        for host in hosts(&self.address) {
             match timeout(ANSWER, reach.open(host, port)).await {
                 Ok(Ok(stream)) => return self.secured(stream).await,
                 Ok(Err(error)) => why = error,
@@ -101,45 +98,15 @@ impl Instance<'_> {
                 self.role, self.node
             ))
         };
-        let work = async {
-            let (mut sender, connection) =
-                http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-            let mut request = Request::builder()
-                .method(method.clone())
-                .uri(path)
-                .header(hyper::header::HOST, format!("{}:{port}", self.address))
-                .header(hyper::header::CONNECTION, "close")
-                .header(hyper::header::USER_AGENT, "windlass");
-            if let Some((user, password)) = &self.credentials.basic {
-                let text = data_encoding::BASE64.encode(format!("{user}:{password}").as_bytes());
-                request = request.header(hyper::header::AUTHORIZATION, format!("Basic {text}"));
-            } else if let Some(key) = &self.credentials.api_key {
-                request = request.header(hyper::header::AUTHORIZATION, format!("ApiKey {key}"));
-            }
-            let bytes = match body {
-                Some(body) => {
-                    request = request.header(hyper::header::CONTENT_TYPE, "application/json");
-                    Bytes::from(body.to_string())
-                }
-                None => Bytes::new(),
-            };
-            let request =
-                request.body(Full::new(bytes)).map_err(|_| "the request cannot be made".to_owned())?;
-            let mut connection = std::pin::pin!(connection);
-            let mut answer = std::pin::pin!(async {
-                let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-                let status = response.status().as_u16();
-                let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-                let body = body.map_err(|error| error.to_string())?.to_bytes().to_vec();
-                Ok(HttpAnswer { status, body })
-            });
-            tokio::select! {
-                biased;
-                answer = &mut answer => answer,
-                _ = &mut connection => answer.await,
-            }
+        let question = Question {
+            method: method.clone(),
+            path,
+            host: format!("{}:{port}", self.address),
+            authorization: self.credentials.authorization(),
+            json: body,
+            want: Want::Whole(MAX_ANSWER),
         };
-        match timeout(ANSWER, work).await {
+        match timeout(ANSWER, question.ask(stream)).await {
             Ok(outcome) => outcome.map_err(said),
             Err(_) => Err(said("no answer in time".to_owned())),
         }

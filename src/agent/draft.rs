@@ -7,7 +7,7 @@
 //! * Nothing here writes.
 //! * A text that asked for a secret leaves this node only as [`Text::shown`], where each secret is `***`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::accounts;
@@ -43,6 +43,8 @@ pub(super) struct Content {
     pub unit: Option<Unit>,
     pub unit_bytes: Vec<u8>,
     pub unit_digest: Option<Digest>,
+    /// The names of the secrets that were asked for.
+    pub secrets: BTreeSet<String>,
 }
 
 /// A release that is there and is what would be made.
@@ -74,6 +76,7 @@ impl Draft<'_> {
             unit: None,
             unit_bytes: Vec::new(),
             unit_digest: None,
+            secrets: BTreeSet::new(),
         };
         for (path, template) in &self.templates {
             let text = renderer
@@ -95,6 +98,7 @@ impl Draft<'_> {
             content.unit_digest = Some(self.hide(&content.unit_bytes));
             content.unit = Some(unit);
         }
+        content.secrets = renderer.asked_for();
         Ok(content)
     }
 

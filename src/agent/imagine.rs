@@ -5,7 +5,7 @@
 //! * It is the renderer that staging uses; only the release's number is made up.
 //! * Nothing is read from the disk but how the root's own path resolves, and no secret is needed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -29,6 +29,8 @@ pub struct Imagined {
     pub files: BTreeMap<BundlePath, String>,
     /// How it would run.
     pub unit: Option<Unit>,
+    /// The names of the secrets that it asks for.
+    pub secrets: BTreeSet<String>,
 }
 
 /// Renders a bundle for the root at `root`, which may be on another machine.
@@ -52,5 +54,6 @@ pub fn imagine(root: &Utf8Path, request: &PreviewRequest) -> Result<Imagined, St
         shared: dir.shared(),
         files: content.rendered.into_iter().map(|(path, text)| (path, text.exact)).collect(),
         unit: content.unit,
+        secrets: content.secrets,
     })
 }

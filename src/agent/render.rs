@@ -8,9 +8,9 @@
 //! * Versions are those the bundle was built with, not those of today's windlass.toml: a bundle that is
 //!   gone back to is what it was.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use camino::Utf8Path;
 use minijinja::{Error, ErrorKind, Value};
@@ -94,6 +94,7 @@ pub(super) struct Renderer {
     context: Value,
     masked: Value,
     asked: Arc<AtomicBool>,
+    names: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Renderer {
@@ -125,9 +126,11 @@ impl Renderer {
             nodes.get(&role).cloned().unwrap_or_else(|| Value::from(Vec::<Value>::new()))
         });
         let asked = Arc::new(AtomicBool::new(false));
-        let (asked_for, secrets) = (Arc::clone(&asked), Arc::clone(secrets));
+        let names: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+        let (asked_for, noted, secrets) = (Arc::clone(&asked), Arc::clone(&names), Arc::clone(secrets));
         let secret = Value::from_function(move |name: String| -> Result<String, Error> {
             asked_for.store(true, Ordering::Relaxed);
+            noted.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
             let missing = || Error::new(ErrorKind::InvalidOperation, format!("there is no secret `{name}`"));
             secrets.get(&name).cloned().ok_or_else(missing)
         });
@@ -137,7 +140,12 @@ impl Renderer {
             plain.map(|(name, value)| (name.as_str(), to_template_value(value))).collect();
         pairs.push(("nodes_with", nodes_with));
         let with = |secret: Value| Value::from_pairs(pairs.iter().cloned().chain([("secret", secret)]));
-        Self { context: with(secret), masked: with(mask), asked }
+        Self { context: with(secret), masked: with(mask), asked, names }
+    }
+
+    /// The names of the secrets that the texts so far asked for.
+    pub(super) fn asked_for(&self) -> BTreeSet<String> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn render(&self, text: &str) -> Result<Text, TemplateError> {

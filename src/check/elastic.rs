@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::problem::Problem;
 use super::settings::Settings;
 use super::topology::{Instance, Topology};
-use super::version::ProductVersion;
+use crate::model::ProductVersion;
 use crate::recipe::ServiceKind;
 
 /// Kinds that this is about.
@@ -189,8 +189,8 @@ impl<'a> EsNode<'a> {
     /// Its version as Elasticsearch counts: OpenSearch comes from 7.10.
     pub(super) fn version(&self) -> Option<ProductVersion> {
         match self.at.kind {
-            ServiceKind::Opensearch => Some(ProductVersion(7, 10, 2)),
-            _ => self.at.version,
+            ServiceKind::Opensearch => Some(ProductVersion { major: 7, minor: 10, patch: 2, pre: None }),
+            _ => self.at.version.clone(),
         }
     }
 

@@ -4,7 +4,7 @@ use camino::Utf8Path;
 
 use super::elastic::KINDS;
 use super::topology::{ConfFile, Instance};
-use super::version::ProductVersion;
+use crate::model::ProductVersion;
 use crate::recipe::ServiceKind;
 
 /// Options of a JVM that matter here, each with its place.
@@ -17,12 +17,12 @@ pub(super) struct Options {
 }
 
 /// The major version of the JDK in the bundle, and the file that says so.
-pub(super) fn jdk(one: &Instance) -> Option<(u32, String)> {
+pub(super) fn jdk(one: &Instance) -> Option<(u64, String)> {
     let version = |file: &ConfFile| {
         let line = file.text.lines().find_map(|line| line.trim().strip_prefix("JAVA_VERSION="))?;
         let text = line.trim().trim_matches('"');
         let text = text.strip_prefix("1.").unwrap_or(text);
-        Some((ProductVersion::parse(text)?.0, file.path.clone()))
+        Some((ProductVersion::leading(text)?.major, file.path.clone()))
     };
     let files = || one.files.iter().filter(|file| file.path.rsplit('/').next() == Some("release"));
     let named = ["ES_JAVA_HOME", "OPENSEARCH_JAVA_HOME", "JAVA_HOME"];
@@ -38,8 +38,8 @@ pub(super) fn jdk(one: &Instance) -> Option<(u32, String)> {
 }
 
 /// The first and the last JDK that a product runs on; the last only where one is known to fail.
-pub(super) fn range(kind: ServiceKind, version: ProductVersion) -> Option<(u32, Option<u32>)> {
-    match (kind, version.0) {
+pub(super) fn range(kind: ServiceKind, version: &ProductVersion) -> Option<(u64, Option<u64>)> {
+    match (kind, version.major) {
         (ServiceKind::Elasticsearch, 6) => Some((8, Some(13))),
         (ServiceKind::Elasticsearch, 7) => Some((8, None)),
         (ServiceKind::Elasticsearch, 8) | (ServiceKind::Kafka, 4..) => Some((17, None)),
@@ -80,7 +80,7 @@ pub(super) fn options(one: &Instance) -> Options {
 }
 
 /// The option of a line, if it is for this Java: `8-13:-Xmx1g`, `9-:...`, `8:...`.
-fn applies(line: &str, java: Option<u32>) -> Option<&str> {
+fn applies(line: &str, java: Option<u64>) -> Option<&str> {
     if line.is_empty() || line.starts_with('#') {
         return None;
     }
@@ -89,7 +89,7 @@ fn applies(line: &str, java: Option<u32>) -> Option<&str> {
     }
     let (versions, option) = line.split_once(':')?;
     let (first, last) = match versions.split_once('-') {
-        Some((first, "")) => (first.parse().ok()?, u32::MAX),
+        Some((first, "")) => (first.parse().ok()?, u64::MAX),
         Some((first, last)) => (first.parse().ok()?, last.parse().ok()?),
         None => (versions.parse().ok()?, versions.parse().ok()?),
     };

@@ -28,7 +28,6 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod topology;
-mod version;
 mod yaml;
 
 pub use codes::{Code, explain, find as find_code, near as near_codes};
@@ -38,4 +37,3 @@ pub use ports::{http_port, ports};
 pub use preflight::{NodeFacts, dirs, preflight};
 pub use problem::{Level, Levels, Problem};
 pub use topology::{ConfFile, Instance, Topology, Unread};
-pub use version::ProductVersion;

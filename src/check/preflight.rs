@@ -16,6 +16,7 @@ use super::settings::Settings;
 use super::topology::{Instance, Topology};
 use super::{Level, Problem, java, limits, ports};
 use crate::agent::{DirFact, Preflight, RolePreflight};
+use crate::model::ProductVersion;
 use crate::recipe::ServiceKind;
 
 /// What a node said, and when it was asked.
@@ -109,7 +110,7 @@ fn of_bundle(one: &Instance, problems: &mut Vec<Problem>) {
             }
         }
     }
-    let Some(version) = one.version else { return };
+    let Some(version) = &one.version else { return };
     if let (Some((major, place)), Some((first, last))) = (java::jdk(one), java::range(one.kind, version))
         && (major < first || last.is_some_and(|last| major > last))
     {
@@ -124,8 +125,8 @@ fn of_bundle(one: &Instance, problems: &mut Vec<Problem>) {
         let conf = Settings::properties(&file.path, &file.text);
         let key =
             if one.kind == ServiceKind::Opensearch { "opensearch.version" } else { "elasticsearch.version" };
-        let wants = conf.get(key).and_then(|text| super::ProductVersion::parse(&text));
-        if let Some(wants) = wants.filter(|wants| *wants != version) {
+        let wants = conf.get(key).and_then(|text| ProductVersion::leading(&text));
+        if let Some(wants) = wants.filter(|wants| wants != version) {
             let name = conf.get("name").unwrap_or_else(|| file.path.clone());
             let message =
                 format!("{}: plugin {name} is for {wants}, and the bundle has {version}", one.name());

@@ -6,8 +6,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::elastic::KINDS;
 use super::live::Live;
-use super::version::ProductVersion;
 use crate::inventory::SupervisorKind;
+use crate::model::ProductVersion;
 use crate::recipe::{Limit, ServiceKind};
 
 /// A cluster: what every node would run.

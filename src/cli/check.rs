@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::args::Check;
-use super::cluster::run as with_nodes;
+use super::cluster::{Loaded, run as with_nodes};
 use super::context::{Context, print};
 use super::error::{Failure, exit};
 use super::operate::{Prepared, Session, Wanted, Wish};
 use crate::check::{Level, Levels, Problem, explain, find_code, near_codes};
-use crate::inventory::Cluster;
 use crate::model::{Digest, Role};
 use crate::nodes::{Examiner, Fleet, Seen};
 use crate::recipe::ServiceKind;
@@ -31,11 +30,11 @@ pub(super) fn run(context: &Context, args: &Check) -> Result<u8, Failure> {
         .collect();
     let problems = with_nodes(&context.cancel, async {
         if args.offline {
-            return examine(context, &loaded.cluster, None, BTreeMap::new(), &all).await;
+            return examine(context, &loaded, None, BTreeMap::new(), &all).await;
         }
         let session = Session::open(loaded, &all).await;
         let nodes = Some((&session.fleet, &session.seen));
-        examine(context, &session.loaded.cluster, nodes, BTreeMap::new(), &all).await
+        examine(context, &session.loaded, nodes, BTreeMap::new(), &all).await
     })??;
     let problems = levels.apply(problems);
     context.result(|| json!({ "problems": problems }), || check_text(&problems))?;
@@ -65,16 +64,19 @@ fn has_errors(problems: &[Problem]) -> bool {
 
 async fn examine(
     context: &Context,
-    cluster: &Cluster,
+    loaded: &Loaded,
     nodes: Option<(&Fleet, &Seen)>,
     named: BTreeMap<Role, Digest>,
     wanted: &Wanted,
 ) -> Result<Vec<Problem>, Failure> {
     let store = context.store()?;
+    let Loaded { cluster, secrets, folder, .. } = loaded;
     let file = cluster.nodes.first().map_or("cluster.toml", |node| node.place.file());
     let file = file.trim_start_matches("./");
     let kinds = kinds(context);
-    Ok(Examiner { cluster, file, store: &store, named, kinds, nodes, wanted }.examine().await?)
+    Ok(Examiner { cluster, file, store: &store, secrets, folder, named, kinds, nodes, wanted }
+        .examine()
+        .await?)
 }
 
 /// What roles are, as far as the project's recipes can be read: they say it of roles without a bundle.
@@ -102,7 +104,7 @@ pub(super) async fn of_plan(
     let named = prepared.targets.iter().map(|(role, target)| (role.clone(), target.bundle.tagged.digest));
     let nodes = Some((&session.fleet, &session.seen));
     let wanted = super::operate::of_plan(plan);
-    Ok(levels.apply(examine(context, cluster, nodes, named.collect(), &wanted).await?))
+    Ok(levels.apply(examine(context, &session.loaded, nodes, named.collect(), &wanted).await?))
 }
 
 /// Refuses a promotion on errors; warnings are remarked on. One that was begun before is not held up.

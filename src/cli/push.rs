@@ -58,7 +58,8 @@ fn loads(context: &Context, args: &Push, store: &Store, cluster: &Cluster) -> Re
                 let reference = wanted.get(role).cloned().unwrap_or_else(|| Reference::Newest(role.clone()));
                 let bundle = store.bundle(&reference)?;
                 let wants = wants(store, &bundle)?;
-                ready.insert(role.clone(), Arc::new(Ready { bundle, wants }));
+                let record = store.record(&bundle)?;
+                ready.insert(role.clone(), Arc::new(Ready { bundle, record, wants }));
             }
             bundles.extend(ready.get(role).cloned());
         }

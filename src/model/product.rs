@@ -1,6 +1,7 @@
 //! A vendor's version of a product, as far as versions are compared: `6.7.0`, `8.0.0-rc1`.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -19,6 +20,30 @@ pub struct ProductVersion {
 }
 
 impl ProductVersion {
+    /// The numbers that a text begins with, of a name as well as of a version: `7.17`, `2.11.1-SNAPSHOT`,
+    /// `6.7.0.tar.gz`; without what comes after them. `None` where no number comes first.
+    pub fn leading(text: &str) -> Option<Self> {
+        let mut numbers = text.split(['.', '-', '+', '_']).map(str::parse::<u64>);
+        let major = numbers.next()?.ok()?;
+        let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
+        Some(Self { major, minor: next(), patch: next(), pre: None })
+    }
+
+    /// The numbers of `product` in a bundle: what the recipe names, or else what an artifact is called.
+    pub fn in_bundle<'a>(
+        product: &str,
+        versions: &BTreeMap<String, String>,
+        mut artifacts: impl Iterator<Item = &'a str>,
+    ) -> Option<Self> {
+        let named = versions.get(product).and_then(|text| Self::leading(text));
+        named.or_else(|| {
+            artifacts.find_map(|name| {
+                let name = name.rsplit('/').next().unwrap_or(name);
+                Self::leading(name.strip_prefix(product)?.strip_prefix('-')?)
+            })
+        })
+    }
+
     /// Major and minor.
     pub fn line(&self) -> (u64, u64) {
         (self.major, self.minor)
@@ -88,6 +113,9 @@ mod tests {
             assert!(version(pair[0]) < version(pair[1]), "{pair:?}");
         }
         assert_eq!(version("8.18"), version("v8.18.0"));
+        assert_eq!(ProductVersion::leading("2.11.1-SNAPSHOT"), Some(version("2.11.1")));
+        assert_eq!(ProductVersion::leading("6.7.0.tar.gz"), Some(version("6.7.0")));
+        assert_eq!(ProductVersion::leading("latest"), None);
         for wrong in ["", "x", "1.2.3.4", "1..2", "-1"] {
             assert!(wrong.parse::<ProductVersion>().is_err(), "{wrong}");
         }

@@ -2,31 +2,34 @@
 //!
 //! # Invariants
 //!
-//! * Nothing is changed anywhere, and no secret is read: templates get `***` for each.
+//! * Nothing is changed anywhere. Templates get `***` for each secret; the only ones that are read are those that
+//!   the live cluster's `[service.api]` names.
 //! * Each node is asked once, all at the same time; what is not known is said, and is no error.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
 use super::fleet::{Fleet, Member};
 use super::live_elastic;
+use super::services::Services;
 use super::survey::Seen;
 use super::target::TargetError;
 use super::told::Told;
+use crate::adapters::AdapterError;
 use crate::agent::supervise::ProcessState;
 use crate::agent::{Imagined, NodeStatus, Preflight, PreflightAsk, PreviewRequest, Request, imagine};
 use crate::check::{
-    ConfFile, Instance, Live, NodeFacts, Problem, ProductVersion, Topology, Unread, dirs, lint, ports,
-    preflight,
+    ConfFile, Instance, Live, NodeFacts, Problem, Topology, Unread, dirs, lint, ports, preflight,
 };
 use crate::inventory::{Cluster, Node, Reach, SupervisorKind};
-use crate::model::{Digest, NodeName, Reference, Role};
-use crate::recipe::{OrTemplate, Probe, ServiceKind};
-use crate::remote::{context, has_formed};
+use crate::model::{Digest, NodeName, ProductVersion, Reference, Role};
+use crate::recipe::{Probe, ServiceKind};
+use crate::remote::{Secrets, context, has_formed};
+use crate::rollout::At;
 use crate::store::Store;
 
 /// How many nodes are asked for the live cluster before it is given up.
@@ -41,6 +44,10 @@ pub struct Examiner<'a> {
     pub file: &'a str,
     /// Where bundles are.
     pub store: &'a Store,
+    /// What the live cluster may want to be told.
+    pub secrets: &'a Secrets,
+    /// The folder of the cluster file, where authorities' certificates are.
+    pub folder: &'a Utf8Path,
     /// Bundles that are meant; of other roles the newest.
     pub named: BTreeMap<Role, Digest>,
     /// What roles without a bundle are, if that is known.
@@ -74,9 +81,13 @@ impl Examiner<'_> {
             }
             match live {
                 Ok(live) => topology.live = live,
-                Err(why) => {
-                    let why = format!("the live cluster was not looked at: {why}");
-                    problems.push(Problem::unseen(None, "_cluster", why));
+                Err(error) => {
+                    let why = format!("the live cluster was not looked at: {error}");
+                    let mut problem = Problem::unseen(None, "_cluster", why);
+                    if !error.help.is_empty() {
+                        problem.help = error.help.join("; ");
+                    }
+                    problems.push(problem);
                 }
             }
         }
@@ -245,7 +256,13 @@ impl Examiner<'_> {
     }
 
     /// The live Elasticsearch, if any of its nodes runs; the error says why none of them answered.
-    async fn live(&self, fleet: &Fleet, seen: &Seen, topology: &Topology) -> Result<Option<Live>, String> {
+    async fn live(
+        &self,
+        fleet: &Fleet,
+        seen: &Seen,
+        topology: &Topology,
+    ) -> Result<Option<Live>, AdapterError> {
+        let services = Services::new(self.cluster, fleet, self.secrets, self.folder, seen);
         let runs = |one: &&Instance| {
             let status = seen.iter().find(|(node, _)| node.as_str() == one.node);
             let roles =
@@ -255,10 +272,13 @@ impl Examiner<'_> {
         };
         let mut why = None;
         for one in topology.elastic().filter(runs).take(ATTEMPTS) {
-            let Some(member) = one.node.parse().ok().and_then(|node| fleet.member(&node).ok()) else {
-                continue;
+            let (Ok(node), Ok(role)) = (one.node.parse(), one.role.parse()) else { continue };
+            let asked = match services.one(&At { node, role }) {
+                Ok(Some(service)) => live_elastic::ask(service, crate::check::http_port(one)).await,
+                Ok(None) => continue,
+                Err(error) => Err(AdapterError { message: error.full(), help: error.line.help }),
             };
-            match live_elastic::ask(member, crate::check::http_port(one)).await {
+            match asked {
                 Ok(live) => return Ok(Some(live)),
                 Err(error) => why = Some(error),
             }
@@ -292,16 +312,12 @@ fn instance(
     forming: Option<bool>,
     imagined: Imagined,
 ) -> Instance {
-    let Imagined { release, shared, files, unit } = imagined;
+    let Imagined { release, shared, files, unit, secrets: _ } = imagined;
     let rendered =
         files.into_iter().map(|(path, text)| ConfFile { path: path.to_string(), text, rendered: true });
     let persist = bundle.record.persist.iter();
     let persist =
         persist.map(|dir| (dir.at.as_ref().map(|at| Utf8PathBuf::from(at.as_str())), shared.join(&dir.name)));
-    let port = |value: &OrTemplate<u16>| match value {
-        OrTemplate::Value(port) => Some(*port),
-        OrTemplate::Template(_) => None,
-    };
     let ready = unit.as_ref().and_then(|unit| unit.ready.as_ref());
     let artifacts = bundle.record.artifacts.iter().map(|artifact| artifact.name.as_str());
     // Nodes that are folders of this machine are all on it, unless they have addresses of their own.
@@ -315,7 +331,7 @@ fn instance(
         address: node.address.clone(),
         zone: node.zone.clone(),
         supervisor: node.supervisor,
-        version: ProductVersion::of(kind.name(), &bundle.record.versions, artifacts),
+        version: ProductVersion::in_bundle(kind.name(), &bundle.record.versions, artifacts),
         forming,
         persist: persist.collect(),
         files: rendered.chain(bundle.files.iter().cloned()).collect(),
@@ -327,7 +343,7 @@ fn instance(
         user: None,
         group: None,
         ready_port: ready.and_then(|ready| match &ready.probe {
-            Probe::Http { port: at, .. } | Probe::Tcp(at) => port(at),
+            Probe::Http { port: at, .. } | Probe::Tcp(at) => at.value().copied(),
             Probe::Command(_) => None,
         }),
         needs: (0, 0),

@@ -7,19 +7,16 @@
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Empty};
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 use super::error::node_error;
 use super::fleet::Member;
 use super::services::Services;
+use crate::adapters::{Question, Want, hosts};
 use crate::agent::supervise::ProcessState;
 use crate::agent::{NodeStatus, Probed, ReleaseName, Request};
 use crate::model::{Role, Span};
-use crate::recipe::{OrTemplate, Probe, Ready};
+use crate::recipe::{Probe, Ready};
 use crate::rollout::{At, Held, NodeError};
 
 /// How long one address may take to answer.
@@ -55,12 +52,12 @@ pub async fn probe(
 /// Whether the recipe's own gate holds.
 async fn asked(member: &Member, role: &Role, ready: &Ready) -> Result<Held, NodeError> {
     match &ready.probe {
-        Probe::Http { port, path, status, body } => match (number(port), number(status)) {
-            (Some(port), Some(status)) => Ok(http(member, port, path, status, body.as_deref()).await),
+        Probe::Http { port, path, status, body } => match (port.value(), status.value()) {
+            (Some(port), Some(status)) => Ok(http(member, *port, path, *status, body.as_deref()).await),
             _ => Ok(Held::Never("[service.ready] http has no number for its port or status".to_owned())),
         },
-        Probe::Tcp(port) => match number(port) {
-            Some(port) => Ok(tcp(member, port).await),
+        Probe::Tcp(port) => match port.value() {
+            Some(port) => Ok(tcp(member, *port).await),
             None => Ok(Held::Never("[service.ready] tcp has no number".to_owned())),
         },
         Probe::Command(words) => command(member, role, words).await,
@@ -99,22 +96,8 @@ fn process(status: &NodeStatus, role: &Role, release: &ReleaseName) -> Option<He
     }
 }
 
-/// A number that was rendered on the node.
-fn number(value: &OrTemplate<u16>) -> Option<u16> {
-    match value {
-        OrTemplate::Value(value) => Some(*value),
-        OrTemplate::Template(_) => None,
-    }
-}
-
-/// Where a service may listen, as the node sees it.
-fn hosts(member: &Member) -> Vec<&str> {
-    let address = member.node.address.as_str();
-    if address == "127.0.0.1" { vec![address] } else { vec![address, "127.0.0.1"] }
-}
-
 async fn tcp(member: &Member, port: u16) -> Held {
-    for host in hosts(member) {
+    for host in hosts(&member.node.address) {
         let opened = timeout(ANSWER, member.remote.connection().forward(host, port)).await;
         if matches!(opened, Ok(Ok(_))) {
             return Held::Yes;
@@ -125,7 +108,7 @@ async fn tcp(member: &Member, port: u16) -> Held {
 
 async fn http(member: &Member, port: u16, path: &str, wanted: u16, text: Option<&str>) -> Held {
     let mut why = format!("nothing listens on port {port}");
-    for host in hosts(member) {
+    for host in hosts(&member.node.address) {
         match timeout(ANSWER, get(member, host, port, path, text.is_some())).await {
             Ok(Ok(Some((status, body)))) if status == wanted => {
                 let has = |text: &str| contains(&body, text.as_bytes());
@@ -167,35 +150,10 @@ async fn get(
     wanted: bool,
 ) -> Result<Option<(u16, Vec<u8>)>, String> {
     let Ok(tunnel) = member.remote.connection().forward(host, port).await else { return Ok(None) };
-    let text = |error: hyper::Error| error.to_string();
-    let (mut sender, connection) = http1::handshake(TokioIo::new(tunnel)).await.map_err(text)?;
-    let request = hyper::Request::get(path)
-        .header(hyper::header::HOST, format!("{host}:{port}"))
-        .header(hyper::header::CONNECTION, "close")
-        .header(hyper::header::USER_AGENT, "windlass")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
-    let mut connection = std::pin::pin!(connection);
-    let mut answer = std::pin::pin!(async {
-        let response = sender.send_request(request).await.map_err(text)?;
-        let status = response.status().as_u16();
-        let mut body = response.into_body();
-        let mut bytes = Vec::new();
-        while wanted
-            && bytes.len() < MOST
-            && let Some(frame) = body.frame().await
-        {
-            // A body that breaks off is as good as what came of it: a gate asks again.
-            let Ok(data) = frame.map(hyper::body::Frame::into_data) else { break };
-            bytes.extend_from_slice(&data.unwrap_or_default());
-        }
-        Ok((status, bytes))
-    });
-    tokio::select! {
-        biased;
-        answer = &mut answer => answer.map(Some),
-        _ = &mut connection => answer.await.map(Some),
-    }
+    let want = Want::Start(if wanted { MOST } else { 0 });
+    let question = Question::get(path, format!("{host}:{port}"), want);
+    let answer = question.ask(tunnel).await?;
+    Ok(Some((answer.status, answer.body)))
 }
 
 async fn command(member: &Member, role: &Role, words: &[String]) -> Result<Held, NodeError> {

@@ -4,46 +4,27 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::answer::json;
-use super::fleet::Member;
+use crate::adapters::{AdapterError, Instance, elastic_get};
 use crate::check::{Live, LiveIndex, LiveNode};
+use crate::recipe::OrTemplate;
 
 /// Settings of indices that lints read.
 const INDICES: &str = "/_all/_settings/index.number_of_*,index.auto_expand_replicas,index.store.type,\
                        index.routing.allocation.*?flat_settings=true&expand_wildcards=open&allow_no_indices=true";
 
-/// Asks one node about its cluster.
-pub(super) async fn ask(member: &Member, port: u16) -> Result<Live, String> {
-    let address = member.node.address.as_str();
-    let hosts = [address, "127.0.0.1"];
-    let hosts = if address == "127.0.0.1" { &hosts[1..] } else { &hosts[..] };
-    let mut why = String::new();
-    for host in hosts {
-        match cluster(member, host, port).await {
-            Ok(live) => return Ok(live),
-            Err(error) if why.is_empty() => why = error,
-            Err(_) => {}
-        }
-    }
-    Err(why)
-}
-
-async fn cluster(member: &Member, host: &str, port: u16) -> Result<Live, String> {
+/// Asks a node about its cluster, as its adapter would; one that names no port of its own is asked at `port`.
+pub(super) async fn ask(mut node: Instance<'_>, port: u16) -> Result<Live, AdapterError> {
+    node.api.port.get_or_insert(OrTemplate::Value(port));
     // Without a master this fails, so that what is known is known of a cluster.
-    let settings = json(member, host, port, "/_cluster/settings?flat_settings=true").await?;
+    let settings = elastic_get(&node, "/_cluster/settings?flat_settings=true").await?;
     let (nodes, disks, indices) = futures_util::future::try_join3(
-        json(
-            member,
-            host,
-            port,
-            "/_nodes/os?filter_path=nodes.*.name,nodes.*.ip,nodes.*.host,nodes.*.attributes",
-        ),
-        json(member, host, port, "/_cat/allocation?format=json&h=node,disk.percent"),
-        json(member, host, port, INDICES),
+        elastic_get(&node, "/_nodes/os?filter_path=nodes.*.name,nodes.*.ip,nodes.*.host,nodes.*.attributes"),
+        elastic_get(&node, "/_cat/allocation?format=json&h=node,disk.percent"),
+        elastic_get(&node, INDICES),
     )
     .await?;
     Ok(Live {
-        asked: member.node.name.to_string(),
+        asked: node.node.to_string(),
         nodes: live_nodes(&nodes, &disks),
         settings: flat(&[&settings["persistent"], &settings["transient"]]),
         indices: live_indices(&indices),

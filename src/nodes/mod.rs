@@ -15,7 +15,6 @@
 //! * Nothing of a service has to be exposed: what is asked of it goes through the node's connection.
 //! * A survey changes nothing on any node.
 
-mod answer;
 mod change;
 mod errands;
 mod error;

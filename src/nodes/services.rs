@@ -230,6 +230,11 @@ impl<'a> Services<'a> {
         })
     }
 
+    /// The way to ask it, with what it wants to be told; `None` if nothing runs there.
+    pub(super) fn one(&self, at: &At) -> Result<Option<Instance<'_>>, NodeError> {
+        self.known.borrow().get(at).map(|found| self.instance(at, found)).transpose()
+    }
+
     fn instance(&self, at: &At, found: &Known) -> Result<Instance<'_>, NodeError> {
         let node = self.cluster.find(at.node.as_str());
         let reach = self.fleet.member(&at.node).ok();

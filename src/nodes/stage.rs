@@ -74,8 +74,10 @@ impl PushStager<'_> {
         let sent = sent.map_err(|error| push_error(&error))?;
         self.observer.phase(&plan.node, Some(&plan.role), Phase::Staging);
         let names = target.secrets(self.secrets.names());
+        let context = context(self.cluster, &member.node, self.forming.contains(&plan.role));
         // They were asked for when the plan was made, and are known.
-        let secrets = self.secrets.gather(&names).map_err(|error| {
+        let request = target.request(context.clone());
+        let secrets = self.secrets.needed(&member.node.root, &request, &names).map_err(|error| {
             let mut made = NodeError::new(Fault::Here, "secret", error.to_string());
             made.line.help = error.help();
             made
@@ -84,7 +86,7 @@ impl PushStager<'_> {
             role: plan.role.clone(),
             version: tagged.version.clone(),
             bundle: tagged.digest,
-            context: context(self.cluster, &member.node, self.forming.contains(&plan.role)),
+            context,
             secrets,
             rollout: Some(self.rollout.clone()),
             who: self.who.clone(),

@@ -205,26 +205,32 @@ impl Surveyor<'_> {
     ) -> Survey {
         let kinds = targets.iter().map(|(role, target)| (role, target.kind()));
         let mut survey = Survey { forming: self.forming(kinds), ..Survey::default() };
-        let mut values: BTreeMap<&Role, BTreeMap<String, String>> = BTreeMap::new();
+        let mut requests: BTreeMap<At, PreviewRequest> = BTreeMap::new();
         for (role, target) in targets {
-            match secrets.gather(&target.secrets(secrets.names())) {
-                Ok(found) => drop(values.insert(role, found)),
-                Err(error) => {
-                    let mut problem = NodeError::new(Fault::Here, "secret", error.to_string());
-                    problem.line.help = error.help();
-                    let node = self.wanted.iter().find(|(_, roles)| roles.contains(role));
-                    let node = node.map(|(node, _)| node.clone());
-                    let role = Some(role.clone());
-                    survey.problems.extend(node.map(|node| Problem { node, role, error: problem }));
+            let names = target.secrets(secrets.names());
+            let with = self.wanted.iter().filter(|(_, roles)| roles.contains(role));
+            for node in with.filter_map(|(name, _)| self.cluster.find(name.as_str())) {
+                let mut request = target.request(context(self.cluster, node, survey.forming.contains(role)));
+                match secrets.needed(&node.root, &request, &names) {
+                    Ok(found) => request.secrets = found,
+                    Err(error) => {
+                        let mut problem = NodeError::new(Fault::Here, "secret", error.to_string());
+                        problem.line.help = error.help();
+                        let (node, role) = (node.name.clone(), Some(role.clone()));
+                        survey.problems.push(Problem { node, role, error: problem });
+                        // The other nodes lack the same.
+                        break;
+                    }
                 }
+                requests.insert(At { node: node.name.clone(), role: role.clone() }, request);
             }
         }
         if !survey.problems.is_empty() {
             return survey;
         }
-        let ask = async |node: &NodeName, role: &Role, target: &Target| {
+        let ask = async |node: &NodeName, role: &Role| {
             let at = At { node: node.clone(), role: role.clone() };
-            let request = self.preview_request(node, role, target, &survey.forming, &values);
+            let request = requests.get(&at).cloned();
             let answer = match (self.fleet.member(node), request) {
                 (Ok(member), Some(request)) => {
                     let request = Request::Preview(Box::new(request));
@@ -242,8 +248,8 @@ impl Surveyor<'_> {
         let mut asking = FuturesUnordered::new();
         for (node, roles) in &self.wanted {
             for role in roles {
-                if let Some(target) = targets.get(role) {
-                    asking.push(ask(node, role, target));
+                if targets.contains_key(role) {
+                    asking.push(ask(node, role));
                 }
             }
         }
@@ -379,26 +385,6 @@ impl Surveyor<'_> {
         let Ok(Some(status)) = self.role(&member.node.name, role) else { return false };
         let Some(release) = &status.release else { return false };
         matches!(probe(member, self.services, role, release, status.probe.as_ref()).await, Ok(Held::Yes))
-    }
-
-    fn preview_request(
-        &self,
-        node: &NodeName,
-        role: &Role,
-        target: &Target,
-        forming: &BTreeSet<Role>,
-        values: &BTreeMap<&Role, BTreeMap<String, String>>,
-    ) -> Option<PreviewRequest> {
-        let node = self.cluster.find(node.as_str())?;
-        Some(PreviewRequest {
-            role: role.clone(),
-            version: target.bundle.tagged.version.clone(),
-            bundle: target.bundle.tagged.digest,
-            context: context(self.cluster, node, forming.contains(role)),
-            secrets: values.get(role).cloned().unwrap_or_default(),
-            record: target.record.clone(),
-            templates: target.templates.clone(),
-        })
     }
 }
 

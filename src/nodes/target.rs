@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::change::Contents;
+use crate::agent::{Context, PreviewRequest};
 use crate::bundle::Record;
-use crate::model::{BundlePath, Reference, Role};
+use crate::model::{Reference, Role};
 use crate::push::{Wants, WantsError, wants};
 use crate::recipe::ServiceKind;
 use crate::store::{Store, StoreError, StoredBundle};
@@ -16,9 +17,7 @@ pub struct Target {
     pub bundle: StoredBundle,
     /// Its `.windlass/bundle.json`.
     pub record: Record,
-    /// The text of each template that the record names.
-    pub templates: BTreeMap<BundlePath, String>,
-    /// What its templates ask for.
+    /// Its templates, and what they ask for.
     pub wants: Wants,
     pub(super) contents: Contents,
 }
@@ -43,20 +42,8 @@ impl Target {
         let wants = wants(store, &bundle)?;
         let layers =
             bundle.manifest.layers.iter().map(|layer| store.layer(layer)).collect::<Result<Vec<_>, _>>()?;
-        let mut templates = BTreeMap::new();
-        for path in &record.templates {
-            // A later layer covers an earlier one.
-            let found = layers.iter().rev().find_map(|layer| {
-                let at = layer.toc.entries.binary_search_by(|entry| entry.path.cmp(path)).ok()?;
-                Some((layer, layer.content_of(&layer.toc.entries[at])?.0))
-            });
-            if let Some((layer, index)) = found {
-                let text = String::from_utf8_lossy(&layer.read_file(index)?).into_owned();
-                templates.insert(path.clone(), text);
-            }
-        }
         let contents = Contents::of(&bundle, &layers, Some(&record));
-        Ok(Self { bundle, record, templates, wants, contents })
+        Ok(Self { bundle, record, wants, contents })
     }
 
     /// Its role.
@@ -75,7 +62,21 @@ impl Target {
         self.record.versions.get(kind.name()).cloned()
     }
 
-    /// The secrets that a node needs for it, of those that there are.
+    /// What a node that sees this is asked about it, without a secret.
+    pub(super) fn request(&self, context: Context) -> PreviewRequest {
+        let tagged = &self.bundle.tagged;
+        PreviewRequest {
+            role: tagged.role.clone(),
+            version: tagged.version.clone(),
+            bundle: tagged.digest,
+            context,
+            secrets: BTreeMap::new(),
+            record: self.record.clone(),
+            templates: self.wants.templates.clone(),
+        }
+    }
+
+    /// The secrets that its templates name, of those that there are.
     pub fn secrets<'a>(&self, all: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
         self.wants.secrets_of(all)
     }

@@ -1,6 +1,6 @@
 //! Many nodes at once: connect, lock, send, stage.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,8 @@ use super::error::PushError;
 use super::observer::{Observer, Phase};
 use super::send::Pusher;
 use super::wants::Wants;
-use crate::agent::{Claim, NodeStatus, ReleaseName, Request, StageRequest, Staged};
+use crate::agent::{Claim, NodeStatus, PreviewRequest, ReleaseName, Request, StageRequest, Staged};
+use crate::bundle::Record;
 use crate::inventory::{Cluster, Node};
 use crate::model::{Digest, NodeName, Role, Version};
 use crate::recipe::ServiceKind;
@@ -48,6 +49,8 @@ pub struct Options {
 pub struct Ready {
     /// The bundle.
     pub bundle: StoredBundle,
+    /// Its `.windlass/bundle.json`.
+    pub record: Record,
     /// What it asks for.
     pub wants: Wants,
 }
@@ -211,16 +214,27 @@ impl Fleet {
         claim: &Claim,
     ) -> Result<StageRequest, PushError> {
         let names = ready.wants.secrets_of(self.world.secrets.names());
-        let world = Arc::clone(&self.world);
-        // A source may be a command that takes its time.
-        let secrets = tokio::task::spawn_blocking(move || world.secrets.gather(&names)).await;
-        let secrets = secrets.map_err(|error| PushError::Internal(error.to_string()))??;
         let tagged = &ready.bundle.tagged;
+        let context = context(&self.world.cluster, node, forming);
+        let request = PreviewRequest {
+            role: tagged.role.clone(),
+            version: tagged.version.clone(),
+            bundle: tagged.digest,
+            context: context.clone(),
+            secrets: BTreeMap::new(),
+            record: ready.record.clone(),
+            templates: ready.wants.templates.clone(),
+        };
+        let (world, root) = (Arc::clone(&self.world), node.root.clone());
+        // A source may be a command that takes its time.
+        let secrets =
+            tokio::task::spawn_blocking(move || world.secrets.needed(&root, &request, &names)).await;
+        let secrets = secrets.map_err(|error| PushError::Internal(error.to_string()))??;
         Ok(StageRequest {
             role: tagged.role.clone(),
             version: tagged.version.clone(),
             bundle: tagged.digest,
-            context: context(&self.world.cluster, node, forming),
+            context,
             secrets,
             rollout: claim.rollout.clone(),
             who: claim.who.clone(),

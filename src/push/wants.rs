@@ -3,7 +3,7 @@
 //! A node is sent only the secrets that its bundle names, and peers are asked whether the role is forming only
 //! where a template looks at it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bundle::{RECORD_PATH, Record};
 use crate::model::BundlePath;
@@ -21,6 +21,8 @@ pub struct Wants {
     pub forming: bool,
     /// What kind of service it has.
     pub kind: Option<ServiceKind>,
+    /// The text of each template that its record names.
+    pub templates: BTreeMap<BundlePath, String>,
 }
 
 /// Why that cannot be known.
@@ -56,7 +58,7 @@ impl Wants {
 pub fn wants(store: &Store, bundle: &StoredBundle) -> Result<Wants, WantsError> {
     let record = store.record(bundle)?;
     let kind = record.service.as_ref().map(|service| service.kind);
-    let mut wants = Wants { kind, ..Wants::default() };
+    let (mut wants, mut templates) = (Wants { kind, ..Wants::default() }, BTreeMap::new());
     let mut check = |file: &str, text: &str| -> Result<(), WantsError> {
         wants.take(&check_template(file, text, &record.versions)?);
         Ok(())
@@ -72,9 +74,12 @@ pub fn wants(store: &Store, bundle: &StoredBundle) -> Result<Wants, WantsError> 
             let Some((layer, entry)) = layers.iter().rev().find_map(|layer| find(layer, path)) else {
                 continue;
             };
-            check(path.as_str(), &String::from_utf8_lossy(&layer.read_file(entry)?))?;
+            let text = String::from_utf8_lossy(&layer.read_file(entry)?).into_owned();
+            check(path.as_str(), &text)?;
+            templates.insert(path.clone(), text);
         }
     }
+    wants.templates = templates;
     Ok(wants)
 }
 

@@ -139,6 +139,16 @@ pub enum OrTemplate<T> {
     Template(String),
 }
 
+impl<T> OrTemplate<T> {
+    /// The value; `None` while it is a template.
+    pub fn value(&self) -> Option<&T> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Template(_) => None,
+        }
+    }
+}
+
 /// How a service is stopped: the signal, then KILL after the timeout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stop {

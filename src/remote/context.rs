@@ -33,7 +33,7 @@ fn seen(node: &Node) -> NodeContext {
 }
 
 /// Whether a node runs the role, or has run it: where none has, the role is forming.
-pub fn has_run(status: &NodeStatus, role: &Role) -> bool {
+fn has_run(status: &NodeStatus, role: &Role) -> bool {
     let good = |role: &crate::agent::RoleStatus| role.staged.iter().any(|staged| staged.good);
     status.roles.iter().any(|one| one.role == *role && (one.release.is_some() || good(one)))
 }

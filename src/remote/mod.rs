@@ -20,6 +20,7 @@ mod agent_binary;
 mod context;
 mod error;
 mod lines;
+mod needed;
 mod receive;
 mod remote_node;
 mod secrets;
@@ -27,7 +28,7 @@ mod start;
 mod target;
 
 pub use agent_binary::AgentBinary;
-pub use context::{context, has_formed, has_run};
+pub use context::{context, has_formed};
 pub use error::{RemoteError, StartFailure};
 pub use receive::Receiving;
 pub use remote_node::Remote;

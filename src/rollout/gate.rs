@@ -19,7 +19,7 @@ use super::step::StepKind;
 use super::track::Gate;
 use crate::agent::ReleaseName;
 use crate::model::{Span, millis};
-use crate::recipe::{OrTemplate, Ready};
+use crate::recipe::Ready;
 
 /// How long a single probe may take.
 const PROBE: Duration = Duration::from_secs(10);
@@ -109,10 +109,7 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
     /// Waits until the gate holds.
     pub(super) async fn wait_ready(&self, wait: &Wait<'_>) -> Result<(), NodeError> {
         let policy = &self.run.plan.policy;
-        let own = wait.ready.and_then(|ready| match &ready.within {
-            OrTemplate::Value(within) => Some(within.0),
-            OrTemplate::Template(_) => None,
-        });
+        let own = wait.ready.and_then(|ready| ready.within.value()).map(|within| within.0);
         let limit = own.map_or(policy.gate_timeout.0, |own| own.min(policy.gate_timeout.0));
         let patience = Patience { limit, progress: policy.progress_deadline.0 };
         let fails = |why: String| NodeError::new(Fault::Service, "gate", format!("not ready: {why}"));

@@ -1,7 +1,7 @@
 //! All that can be done before anything that runs is touched: locks, looks, staging.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
@@ -110,16 +110,21 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
         step: StepKind,
         work: impl AsyncFn(&NodeName) -> Result<T, NodeError>,
     ) -> Result<Vec<(NodeName, T)>, Vec<Failed>> {
-        let names: BTreeSet<NodeName> = all.iter().map(|track| track.borrow().plan.node.clone()).collect();
-        let work = &work;
+        // Looked up once: thousands of nodes that each look through all of them cost their square.
+        let mut of_node: BTreeMap<NodeName, Vec<&RefCell<Track>>> = BTreeMap::new();
+        for track in all {
+            of_node.entry(track.borrow().plan.node.clone()).or_default().push(track);
+        }
+        let names: Vec<NodeName> = of_node.keys().cloned().collect();
+        let (work, tracks) = (&work, |node: &NodeName| of_node.get(node).map_or(&[][..], Vec::as_slice));
         let mut running: FuturesUnordered<_> = names
             .into_iter()
             .map(async |node| {
                 let begun = Instant::now();
-                self.on_tracks(all, &node, |at| Event::StepStarted { at, step, then: Vec::new() });
+                self.on_tracks(tracks(&node), |at| Event::StepStarted { at, step, then: Vec::new() });
                 let outcome = work(&node).await;
                 let duration_ms = millis(begun.elapsed());
-                self.on_tracks(all, &node, |at| match &outcome {
+                self.on_tracks(tracks(&node), |at| match &outcome {
                     Ok(_) => Event::StepDone { at, step, duration_ms, release: None, bytes_sent: None },
                     Err(error) => Event::StepFailed { at, step, duration_ms, error: error.clone() },
                 });
@@ -131,7 +136,7 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
             match outcome {
                 Ok(value) => done.push((node, value)),
                 Err(error) => {
-                    let track = all.iter().find(|track| track.borrow().plan.node == node);
+                    let track = tracks(&node).first();
                     failures.extend(track.map(|track| Failed {
                         at: track.borrow().at(),
                         step,
@@ -144,8 +149,8 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
         if failures.is_empty() { Ok(done) } else { Err(failures) }
     }
 
-    fn on_tracks(&self, all: &[&RefCell<Track>], node: &NodeName, event: impl Fn(At) -> Event) {
-        for track in all.iter().filter(|track| track.borrow().plan.node == *node) {
+    fn on_tracks(&self, tracks: &[&RefCell<Track>], event: impl Fn(At) -> Event) {
+        for track in tracks {
             // Nothing is changed by these; what matters is written with care later.
             let _ = self.recorder.record(event(track.borrow().at()), false);
         }

@@ -6,7 +6,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::lab::{Lab, tell};
+use crate::elastic::tell;
+use crate::lab::Lab;
 use crate::long::wanted;
 
 const EXCLUDE: &str = "cluster.routing.allocation.exclude._name";
@@ -71,9 +72,9 @@ fn a_node_comes_and_leaves_and_nothing_is_lost_or_left_changed() {
     );
     assert_eq!(plan["left_alone"], json!([{"node": "n1", "role": "elasticsearch-hot"}]), "{plan}");
     let begun = Instant::now();
-    let client = Client::start(&lab, 0);
+    let client = Client::start(&lab.nodes(), 0);
     tell("a fourth node", &lab.rolls(0, &["promote", "--nodes", "n4"]), begun.elapsed());
-    client.done(&lab, "a fourth node");
+    client.done(&lab.nodes(), "a fourth node");
     assert_eq!(pids(&lab), before, "nobody else was restarted");
     assert_eq!(members(&lab), ["n1", "n2", "n3", "n4"]);
     assert_eq!(votes(&lab).1, 3, "an odd number has a vote");
@@ -114,10 +115,10 @@ fn a_node_comes_and_leaves_and_nothing_is_lost_or_left_changed() {
     // Now it goes.
     set(&lab, RECOVERIES, &Value::Null);
     let settings = lab.settings();
-    let client = Client::start(&lab, 1_000_000);
+    let client = Client::start(&lab.nodes(), 1_000_000);
     let begun = Instant::now();
     tell("it leaves", &lab.rolls(0, &["leave", "n4"]), begun.elapsed());
-    client.done(&lab, "it leaves");
+    client.done(&lab.nodes(), "it leaves");
     assert_eq!(members(&lab), ["n1", "n2", "n3"]);
     assert_eq!((lab.settings(), votes(&lab)), (settings, (json!([]), 3)));
     assert!(!lab.project.read("cluster.toml").contains("n4"));
@@ -139,23 +140,23 @@ fn shrinks(version: &str) {
     lab.index();
     lab.rollout("predicates_off = [\"last-of-role\"]\n");
     let before = lab.settings();
-    let client = Client::start(&lab, 0);
+    let client = Client::start(&lab.nodes(), 0);
     let begun = Instant::now();
     tell(
         &format!("{version}: the one without data leaves"),
         &lab.rolls(0, &["leave", "n3"]),
         begun.elapsed(),
     );
-    client.done(&lab, "the one without data leaves");
+    client.done(&lab.nodes(), "the one without data leaves");
     assert_eq!(members(&lab), ["n1", "n2"]);
     assert_eq!(lab.settings(), before);
     let refused = problem(&lab, &["leave", "n2"]);
     assert!(refused.contains("leave-room: ") && refused.contains("index.number_of_replicas"), "{refused}");
     lab.send("PUT", "/_all/_settings", &json!({"index.number_of_replicas": 0}));
     quiet(&lab);
-    let (client, begun) = (Client::start(&lab, 1_000_000), Instant::now());
+    let (client, begun) = (Client::start(&lab.nodes(), 1_000_000), Instant::now());
     tell(&format!("{version}: one of two leaves"), &lab.rolls(0, &["leave", "n2"]), begun.elapsed());
-    client.done(&lab, "one of two leaves");
+    client.done(&lab.nodes(), "one of two leaves");
     assert_eq!(members(&lab), ["n1"]);
     if version.starts_with("6.") {
         assert_eq!(lab.settings()["persistent"]["discovery.zen.minimum_master_nodes"], "1");

@@ -6,7 +6,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::lab::{Lab, tell};
+use crate::elastic::tell;
+use crate::lab::Lab;
 
 pub(crate) fn wanted() -> bool {
     let wanted = std::env::var_os("WINDLASS_LONG").is_some_and(|value| value == "1");
@@ -19,11 +20,11 @@ pub(crate) fn wanted() -> bool {
 /// Promotes while a client works, and looks whether everything is as it should be after.
 fn promoted(lab: &Lab, what: &str, version: &str, first: &mut u64) {
     let before = lab.settings();
-    let (client, begun) = (Client::start(lab, *first), Instant::now());
+    let (client, begun) = (Client::start(&lab.nodes(), *first), Instant::now());
     let done = lab.rolls(0, &["promote"]);
     tell(what, &done, begun.elapsed());
     *first += 1_000_000;
-    client.done(lab, what);
+    client.done(&lab.nodes(), what);
     assert_eq!(done["outcome"], "succeeded");
     assert_eq!(lab.versions(), [version; 3]);
     assert_eq!(lab.settings(), before);
@@ -57,33 +58,33 @@ fn long_conf_broken_releases_and_ways_back() {
     assert!(!plan.to_string().contains("\"point_of_no_return\":true"), "{plan}");
     promoted(&lab, "conf alone", "6.4.2", &mut number);
     let before = lab.settings();
-    let (client, begun) = (Client::start(&lab, number), Instant::now());
+    let (client, begun) = (Client::start(&lab.nodes(), number), Instant::now());
     number += 1_000_000;
     let done = lab.rolls(0, &["rollback"]);
     tell("conf alone, back", &done, begun.elapsed());
-    client.done(&lab, "conf alone, back");
+    client.done(&lab.nodes(), "conf alone, back");
     assert_eq!(lab.settings(), before);
 
     // Conf that it does not start with.
     lab.rollout("on_failure = \"rollback-node\"\n");
     lab.build("6.4.2", "no.such.setting: 1\n");
-    let (client, begun) = (Client::start(&lab, number), Instant::now());
+    let (client, begun) = (Client::start(&lab.nodes(), number), Instant::now());
     number += 1_000_000;
     let done = lab.rolls(3, &["promote"]);
     assert_eq!(done["outcome"], "rolled-back");
     tell("broken conf", &done, begun.elapsed());
-    client.done(&lab, "broken conf");
+    client.done(&lab.nodes(), "broken conf");
     assert_eq!(lab.settings(), before);
     assert_eq!(lab.versions(), ["6.4.2"; 3]);
 
     // A newer version with that conf: it never ran, but was executed on the data. It stays where it is.
     lab.build("6.7.0", "no.such.setting: 1\n");
-    let (client, begun) = (Client::start(&lab, number), Instant::now());
+    let (client, begun) = (Client::start(&lab.nodes(), number), Instant::now());
     number += 1_000_000;
     let done = lab.rolls(4, &["promote"]);
     assert_eq!(done["outcome"], "needs-person", "{done}");
     tell("a newer version, broken", &done, begun.elapsed());
-    client.done(&lab, "a newer version, broken");
+    client.done(&lab.nodes(), "a newer version, broken");
     assert!(done.to_string().contains("windlass promote --nodes"), "{done}");
     assert_eq!(lab.settings(), before, "settings are back though the node is not");
     let stuck = role(&lab, 1);
@@ -114,7 +115,7 @@ fn long_the_guard_leaves_a_newer_version_where_it_is() {
     let before = lab.settings();
     lab.rollout("confirm_within = \"25s\"\n");
     lab.build("6.7.0", "");
-    let client = Client::start(&lab, 0);
+    let client = Client::start(&lab.nodes(), 0);
     lab.kill_in_the_middle(&["promote"]);
     // Killed while it drained: nothing newer has run. Now once more, killed when it has.
     let child = lab.spawn(&["promote"]);
@@ -129,7 +130,7 @@ fn long_the_guard_leaves_a_newer_version_where_it_is() {
     let begun = Instant::now();
     let done = lab.rolls(0, &["resume"]);
     tell("resumed after a kill", &done, begun.elapsed());
-    client.done(&lab, "two killed controllers");
+    client.done(&lab.nodes(), "two killed controllers");
     assert_eq!(lab.settings(), before);
     assert_eq!(lab.versions(), ["6.7.0"; 3]);
     assert_eq!(role(&lab, 1)["gave_up"], Value::Null);

@@ -3,7 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
 
+#[path = "../support/elastic_client.rs"]
 mod client;
+#[path = "../support/elastic.rs"]
+mod elastic;
 #[path = "../support/fetch.rs"]
 mod fetch;
 mod lab;

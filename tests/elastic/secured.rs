@@ -6,7 +6,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use crate::lab::{JVM_OPTIONS, RECIPE, artifacts, finished, jre};
+use serde_json::Value;
+
+use crate::elastic::{artifacts, finished, jre};
+use crate::lab::{JVM_OPTIONS, RECIPE};
 use crate::long::wanted;
 use crate::project::{Project, Run, have};
 
@@ -42,9 +45,40 @@ fn certificates(dir: &Path) {
     );
 }
 
+/// What `check` finds out about the live cluster: W100 if it was not looked at.
+fn looked(project: &Project) -> String {
+    let found = project.json(&["check"]);
+    assert!(!found.stdout.contains(PASSWORD), "a secret is shown");
+    let problems = found.json()["problems"].clone();
+    let live = |problem: &&Value| problem["place"] == "_cluster" || problem["code"] == "W122";
+    problems.as_array().unwrap().iter().filter(live).map(Value::to_string).collect()
+}
+
+/// `curl`, with the password in a file: as whoever checks by hand would.
+fn send(project: &Project, port: u16, method: &str, path: &str, body: &str) -> Value {
+    project.write("curlrc", &format!("user = \"windlass:{PASSWORD}\"\n"));
+    let ca = project.path("certs/ca.pem");
+    let run = Run::of(
+        Command::new("curl")
+            .args(["-sS", "-K", project.path("curlrc").to_str().unwrap(), "--cacert", ca.to_str().unwrap()])
+            .args(["--resolve", &format!("es.test:{port}:127.0.0.1"), "-X", method])
+            .args(["-H", "Content-Type: application/json", "-d", body])
+            .arg(format!("https://es.test:{port}{path}")),
+    );
+    serde_json::from_str(&run.ok().stdout).unwrap()
+}
+
+/// It sees a filter that was set while the cluster ran. (This distribution makes no API keys: it lacks an analyzer.)
+fn check_looks_at_it(project: &Project, ports: &[u16]) {
+    let filter = r#"{"persistent":{"cluster.routing.allocation.exclude._name":"gone-long-ago"}}"#;
+    assert_eq!(send(project, ports[0], "PUT", "/_cluster/settings", filter)["acknowledged"], true);
+    let seen = looked(project);
+    assert!(seen.contains("gone-long-ago") && !seen.contains("W100"), "{seen}");
+}
+
 #[test]
 fn long_tls_and_passwords() {
-    if !wanted() || !have("openssl") {
+    if !wanted() || !have("openssl") || !have("curl") {
         return;
     }
     let project = Project::empty();
@@ -106,8 +140,11 @@ fn long_tls_and_passwords() {
         assert_eq!(status.json()["nodes"][0]["roles"][0]["ready"], wanted, "{}", status.stdout);
     };
     ready(true);
+    check_looks_at_it(&project, &ports);
     cluster("wrong");
     ready(false);
+    let seen = looked(&project);
+    assert!(seen.contains("does not know who asks") && !seen.contains("\"wrong\""), "{seen}");
     cluster(PASSWORD);
 
     // Another name than the certificate has is not spoken with.

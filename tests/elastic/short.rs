@@ -5,7 +5,8 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::lab::{Lab, tell};
+use crate::elastic::tell;
+use crate::lab::Lab;
 
 const ALLOCATION: &str = "cluster.routing.allocation.enable";
 
@@ -38,7 +39,7 @@ fn three_nodes_are_upgraded_while_a_client_writes_and_a_killed_controller_leaves
     assert_eq!(order.len(), 3);
 
     // Killed while a setting is changed: the next rollout puts it back before it begins.
-    let client = Client::start(&lab, 0);
+    let client = Client::start(&lab.nodes(), 0);
     lab.kill_in_the_middle(&["promote"]);
     assert_ne!(lab.settings(), before);
 
@@ -46,7 +47,7 @@ fn three_nodes_are_upgraded_while_a_client_writes_and_a_killed_controller_leaves
     let done = lab.rolls(0, &["promote"]);
     assert_eq!(done["outcome"], "succeeded", "{done}");
     tell("6.4.2 to 6.7.0", &done, begun.elapsed());
-    client.done(&lab, "6.4.2 to 6.7.0");
+    client.done(&lab.nodes(), "6.4.2 to 6.7.0");
     assert_eq!(lab.versions(), ["6.7.0"; 3]);
     assert_eq!(lab.settings(), before, "every setting is as it was");
 

@@ -7,10 +7,14 @@
 #[expect(dead_code, reason = "a whole tree of dependencies is fetched by a script")]
 mod fetch;
 mod kafka;
+#[path = "../support/kafka.rs"]
+mod kafka_support;
 mod lab;
 mod nginx;
 #[path = "../support/project.rs"]
 mod project;
 mod redis;
+#[path = "../support/redis.rs"]
+mod redis_support;
 mod zookeeper;
 mod zookeeper_client;

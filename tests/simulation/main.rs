@@ -10,7 +10,9 @@
 #![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
 
 mod chance;
+mod curve;
 mod ports;
+mod stack;
 mod story;
 mod world;
 

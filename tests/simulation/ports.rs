@@ -10,7 +10,7 @@ use windlass::fs::IoError;
 use windlass::model::{NodeName, Role, Span};
 use windlass::recipe::Ready;
 use windlass::rollout::{
-    Back, Event, Fault, Held, NodeError, NodePlan, Nodes, Person, Recorder, StagedRelease, Swap,
+    At, Back, Event, Fault, Held, NodeError, NodePlan, Nodes, Person, Recorder, StagedRelease, Swap,
 };
 
 use crate::world::{Fate, Place, World, bundle};
@@ -23,8 +23,10 @@ impl World {
     async fn call<T>(
         &self,
         node: &NodeName,
+        role: &Role,
         mut effect: impl FnMut(&mut Place, Instant) -> Result<T, NodeError>,
     ) -> Result<T, NodeError> {
+        let at = At { node: node.clone(), role: role.clone() };
         let begun = Instant::now();
         loop {
             sleep(Duration::from_millis(20)).await;
@@ -37,24 +39,26 @@ impl World {
             let now = Instant::now();
             let answer = {
                 let mut places = self.places.borrow_mut();
-                let place = places.get_mut(node).unwrap();
+                let mut cuts = self.cuts.borrow_mut();
+                let place = places.get_mut(&at).unwrap();
+                let cut_until = cuts.entry(node.clone()).or_insert(now);
                 place.tick(now);
-                if before && now >= place.cut_until {
-                    place.cut_until = now + length;
+                if before && now >= *cut_until {
+                    *cut_until = now + length;
                 }
-                if now < place.cut_until {
+                if now < *cut_until {
                     None
                 } else {
                     let answer = effect(place, now);
                     if after {
-                        place.cut_until = now + length;
+                        *cut_until = now + length;
                         None
                     } else {
                         Some(answer)
                     }
                 }
             };
-            self.check(Some(node));
+            self.check(Some(&at));
             if let Some(answer) = answer {
                 return answer;
             }
@@ -99,14 +103,18 @@ impl Nodes for World {
         if self.locked.get() {
             return Err(NodeError::new(Fault::Locked, "locked", "ann on pc holds this node's lock"));
         }
-        self.call(node, |_, _| Ok(())).await
+        let role = self.roles_of(node).swap_remove(0);
+        self.call(node, &role, |_, _| Ok(())).await
     }
 
     async fn unlock_all(&self) {}
 
     async fn status(&self, node: &NodeName) -> Result<NodeStatus, NodeError> {
-        let role = self.role.clone();
-        self.call(node, |place, _| Ok(NodeStatus { lock: None, roles: vec![status(&role, place)] })).await
+        let roles = self.roles_of(node);
+        self.call(node, &roles[0], |_, _| Ok(())).await?;
+        let places = self.places.borrow();
+        let told = |role: &Role| status(role, &places[&At { node: node.clone(), role: role.clone() }]);
+        Ok(NodeStatus { lock: None, roles: roles.iter().map(told).collect() })
     }
 
     async fn stage(&self, wanted: &[&NodePlan]) -> Vec<Result<StagedRelease, NodeError>> {
@@ -114,7 +122,7 @@ impl Nodes for World {
         for plan in wanted {
             let version = plan.to.clone().unwrap();
             let digest = bundle(&version);
-            let staged = self.call(&plan.node, |place, _| {
+            let staged = self.call(&plan.node, &plan.role, |place, _| {
                 let there =
                     place.staged.iter().rev().find(|(one, has)| **has == digest && !place.bad.contains(*one));
                 let release = if let Some((release, _)) = there {
@@ -133,16 +141,16 @@ impl Nodes for World {
         all
     }
 
-    async fn plan(&self, node: &NodeName, _: &Role, errand: &Errand) -> Result<(), NodeError> {
-        self.call(node, |place, _| {
+    async fn plan(&self, node: &NodeName, role: &Role, errand: &Errand) -> Result<(), NodeError> {
+        self.call(node, role, |place, _| {
             (place.errand, place.ended) = (Some(errand.clone()), None);
             Ok(())
         })
         .await
     }
 
-    async fn end(&self, node: &NodeName, _: &Role, rollout: &str, outcome: &str) -> Result<(), NodeError> {
-        self.call(node, |place, _| {
+    async fn end(&self, node: &NodeName, role: &Role, rollout: &str, outcome: &str) -> Result<(), NodeError> {
+        self.call(node, role, |place, _| {
             if place.errand.as_ref().is_some_and(|errand| errand.rollout == rollout) {
                 place.ended = Some(outcome.to_owned());
             }
@@ -151,8 +159,8 @@ impl Nodes for World {
         .await
     }
 
-    async fn may_leave(&self, node: &NodeName, _: &Role) -> Result<Held, NodeError> {
-        self.call(node, |_, _| Ok(())).await?;
+    async fn may_leave(&self, node: &NodeName, role: &Role) -> Result<Held, NodeError> {
+        self.call(node, role, |_, _| Ok(())).await?;
         Ok(if self.chance.borrow_mut().hits(100) {
             Held::NotYet("1 of 3: shards move".to_owned())
         } else {
@@ -160,24 +168,29 @@ impl Nodes for World {
         })
     }
 
-    async fn settings(&self, node: &NodeName, _: &Role) -> Result<Vec<Setting>, NodeError> {
-        self.call(node, |_, _| Ok(())).await?;
+    async fn settings(&self, node: &NodeName, role: &Role) -> Result<Vec<Setting>, NodeError> {
+        self.call(node, role, |_, _| Ok(())).await?;
         let prior = self.setting.borrow().clone();
         let (cluster, name) = ("c".to_owned(), "allocation".to_owned());
         Ok(vec![Setting { cluster, name, prior, value: "primaries".into() }])
     }
 
-    async fn note_settings(&self, node: &NodeName, _: &Role, settings: &[Setting]) -> Result<(), NodeError> {
-        self.call(node, |place, _| {
+    async fn note_settings(
+        &self,
+        node: &NodeName,
+        role: &Role,
+        settings: &[Setting],
+    ) -> Result<(), NodeError> {
+        self.call(node, role, |place, _| {
             place.settings = settings.to_vec();
             Ok(())
         })
         .await
     }
 
-    async fn drain(&self, node: &NodeName, _: &Role, settings: &[Setting]) -> Result<Held, NodeError> {
+    async fn drain(&self, node: &NodeName, role: &Role, settings: &[Setting]) -> Result<Held, NodeError> {
         // What is changed must be in the node's journal by then.
-        self.call(node, |place, _| {
+        self.call(node, role, |place, _| {
             assert_eq!(place.settings, settings, "{node}: changed before it was journalled");
             Ok(())
         })
@@ -192,7 +205,9 @@ impl Nodes for World {
         sleep(Duration::from_millis(20)).await;
         // Any peer that answers will do.
         let now = Instant::now();
-        if self.places.borrow().values().all(|place| now < place.cut_until || place.running.is_none()) {
+        let cuts = self.cuts.borrow();
+        let is_cut = |at: &At| cuts.get(&at.node).is_some_and(|until| now < *until);
+        if self.places.borrow().iter().all(|(at, place)| is_cut(at) || place.running.is_none()) {
             return Ok(Held::NotYet("nobody answers for the cluster".to_owned()));
         }
         if let Some(setting) = settings.first() {
@@ -201,19 +216,19 @@ impl Nodes for World {
         Ok(Held::Yes)
     }
 
-    async fn settled(&self, node: &NodeName, _: &Role, _: &ReleaseName) -> Result<Held, NodeError> {
-        self.call(node, |_, _| Ok(Held::Yes)).await
+    async fn settled(&self, node: &NodeName, role: &Role, _: &ReleaseName) -> Result<Held, NodeError> {
+        self.call(node, role, |_, _| Ok(Held::Yes)).await
     }
 
     async fn stop(
         &self,
         node: &NodeName,
-        _: &Role,
+        role: &Role,
         _: &str,
         start_within: Option<Span>,
     ) -> Result<supervise::Stopped, NodeError> {
         let ran = self
-            .call(node, |place, now| {
+            .call(node, role, |place, now| {
                 place.start_by = start_within.map(|within| now + within.0);
                 // One that served nobody is not missed.
                 place.ours |= place.is_ready(now);
@@ -225,8 +240,8 @@ impl Nodes for World {
         Ok(supervise::Stopped { ran, killed: false, duration_ms: 250 })
     }
 
-    async fn activate(&self, node: &NodeName, _: &Role, swap: &Swap) -> Result<Activated, NodeError> {
-        self.call(node, |place, now| {
+    async fn activate(&self, node: &NodeName, role: &Role, swap: &Swap) -> Result<Activated, NodeError> {
+        self.call(node, role, |place, now| {
             let answer = |already| Activated {
                 from: swap.from.clone(),
                 to: swap.to.clone(),
@@ -262,8 +277,8 @@ impl Nodes for World {
         .await
     }
 
-    async fn start(&self, node: &NodeName, _: &Role, to: &ReleaseName) -> Result<(), NodeError> {
-        self.call(node, |place, now| {
+    async fn start(&self, node: &NodeName, role: &Role, to: &ReleaseName) -> Result<(), NodeError> {
+        self.call(node, role, |place, now| {
             place.start_by = None;
             if place.running.as_ref() == Some(to) {
                 return Ok(());
@@ -284,12 +299,12 @@ impl Nodes for World {
     async fn probe(
         &self,
         node: &NodeName,
-        _: &Role,
+        role: &Role,
         release: &ReleaseName,
         _: Option<&Ready>,
     ) -> Result<Held, NodeError> {
         let dies = self.chance.borrow_mut().hits(self.weather.get().deaths);
-        self.call(node, |place, now| {
+        self.call(node, role, |place, now| {
             if place.current.as_ref() != Some(release) {
                 return Ok(Held::Never("the node went back by itself".to_owned()));
             }
@@ -311,8 +326,8 @@ impl Nodes for World {
         .await
     }
 
-    async fn confirm(&self, node: &NodeName, _: &Role, release: &ReleaseName) -> Result<(), NodeError> {
-        self.call(node, |place, _| {
+    async fn confirm(&self, node: &NodeName, role: &Role, release: &ReleaseName) -> Result<(), NodeError> {
+        self.call(node, role, |place, _| {
             if place.current.as_ref() != Some(release) {
                 return Err(refused("another release is current"));
             }
@@ -324,8 +339,8 @@ impl Nodes for World {
         .await
     }
 
-    async fn go_back(&self, node: &NodeName, _: &Role, back: &Back) -> Result<RolledBack, NodeError> {
-        self.call(node, |place, now| {
+    async fn go_back(&self, node: &NodeName, role: &Role, back: &Back) -> Result<RolledBack, NodeError> {
+        self.call(node, role, |place, now| {
             if !place.staged.contains_key(&back.to) {
                 return Err(refused("it is not there"));
             }
@@ -352,11 +367,11 @@ impl Nodes for World {
     async fn mark_bad(
         &self,
         node: &NodeName,
-        _: &Role,
+        role: &Role,
         release: &ReleaseName,
         _: &str,
     ) -> Result<(), NodeError> {
-        self.call(node, |place, _| {
+        self.call(node, role, |place, _| {
             place.bad.insert(release.clone());
             Ok(())
         })

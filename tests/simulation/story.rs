@@ -1,6 +1,5 @@
 //! One seed: a cluster, a promotion in bad weather, whatever it takes to end it, and what must hold then.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -8,8 +7,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use windlass::agent::ReleaseName;
 use windlass::inventory::{MaxUnavailable, OnFailure, Rollout};
-use windlass::model::{NodeName, Span, Version};
-use windlass::rollout::{Finished, Goal, Kind, NodeState, Operator, Outcome, Plan, Run, interrupt};
+use windlass::model::{Span, Version};
+use windlass::rollout::{
+    At, Finished, Goal, Kind, NodePlan, NodeState, Operator, Outcome, Plan, Run, interrupt,
+};
 
 use crate::chance::Chance;
 use crate::world::{Fate, Place, Weather, World, bundle};
@@ -55,7 +56,21 @@ fn release(number: u64, version: &str) -> ReleaseName {
     ReleaseName::new(number, version.parse().unwrap())
 }
 
-fn rollout(chance: &mut Chance) -> Rollout {
+/// Has it run `v1` for as long as anybody can remember.
+pub(crate) fn formed(place: &mut Place) {
+    let first = release(1, "v1");
+    place.staged.insert(first.clone(), bundle(first.version()));
+    place.confirmed.push(first.clone());
+    (place.current, place.running) = (Some(first.clone()), Some(first));
+}
+
+/// What every story is about.
+pub(crate) fn target() -> (Goal, Version) {
+    let target: Version = "v2".parse().unwrap();
+    (Goal::Bundle(bundle(&target)), target)
+}
+
+pub(crate) fn rollout(chance: &mut Chance) -> Rollout {
     let seconds = |seconds| Span(Duration::from_secs(seconds));
     Rollout {
         max_unavailable: if chance.hits(300) {
@@ -104,33 +119,14 @@ fn world(seed: u64) -> World {
     let now = Instant::now();
     let mut places = BTreeMap::new();
     for n in 0..count {
-        let mut place = Place {
-            zone: (zones > 0).then(|| format!("z{}", n % zones)),
-            current: None,
-            staged: BTreeMap::new(),
-            confirmed: Vec::new(),
-            bad: [].into(),
-            running: None,
-            since: now,
-            unconfirmed: None,
-            start_by: None,
-            errand: None,
-            ended: None,
-            settings: Vec::new(),
-            cut_until: now,
-            ours: false,
-            fates: BTreeMap::new(),
-        };
+        let mut place = Place::new((zones > 0).then(|| format!("z{}", n % zones)), now);
         if formed {
-            let first = release(1, "v1");
-            place.staged.insert(first.clone(), bundle(first.version()));
-            place.confirmed.push(first.clone());
-            (place.current, place.running) = (Some(first.clone()), Some(first));
+            self::formed(&mut place);
         }
         if everywhere || chance.hits(150) {
             place.fates.insert("v2".parse().unwrap(), sick);
         }
-        places.insert(format!("n{n:04}").parse().unwrap(), place);
+        places.insert(At { node: format!("n{n:04}").parse().unwrap(), role: "web".parse().unwrap() }, place);
     }
     let weather = match chance.below(4) {
         0 => Weather::default(),
@@ -140,23 +136,13 @@ fn world(seed: u64) -> World {
     };
     let before = chance.one(&[0, 1]);
     let before = if before == 0 { serde_json::Value::Null } else { "all".into() };
+    let totals = BTreeMap::from([("web".parse().unwrap(), count)]);
+    let drains = formed && chance.hits(500);
     World {
-        role: "web".parse().unwrap(),
-        rollout,
-        places: places.into(),
-        weather: weather.into(),
-        events: RefCell::default(),
-        stop_at: RefCell::default(),
-        dies_at: None.into(),
-        dead: tokio::sync::Notify::new(),
-        drains: formed && chance.hits(500),
-        setting: before.clone().into(),
-        before,
-        locked: false.into(),
-        forming: (!formed).into(),
-        watched: RefCell::default(),
-        broken: RefCell::default(),
-        chance: chance.into(),
+        drains,
+        before: before.clone(),
+        setting: before.into(),
+        ..World::new(rollout, totals, places, weather, !formed, chance)
     }
 }
 
@@ -195,10 +181,15 @@ async fn run(world: &World, plan: &Plan, id: &str) -> End {
 
 /// Tells one seed's story; what was broken in it.
 pub(crate) fn tell(seed: u64, aloud: bool, tally: &mut Tally) -> Vec<String> {
+    tell_of(|| world(seed), aloud, tally)
+}
+
+/// The story of a world, which is made on the simulated clock.
+pub(crate) fn tell_of(world: impl FnOnce() -> World, aloud: bool, tally: &mut Tally) -> Vec<String> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let world = world(seed);
+        let world = world();
         let begun = Instant::now();
         sleep(Duration::from_secs(5)).await;
         whole(&world, tally, aloud).await;
@@ -214,7 +205,7 @@ pub(crate) fn tell(seed: u64, aloud: bool, tally: &mut Tally) -> Vec<String> {
 
 async fn whole(world: &World, tally: &mut Tally, aloud: bool) {
     let target: Version = "v2".parse().unwrap();
-    let to_target = |_: &NodeName, _: &Place| Some((Goal::Bundle(bundle(&target)), target.clone()));
+    let to_target = |_: &At, _: &Place| Some((Goal::Bundle(bundle(&target)), target.clone()));
     let mut plan = world.plan(Kind::Promote, world.candidates(to_target));
     let mut elsewhere = false;
     // Bad weather first; it clears up, and then the end must come soon.
@@ -227,7 +218,7 @@ async fn whole(world: &World, tally: &mut Tally, aloud: bool) {
         if plan.is_empty() {
             break;
         }
-        if plan.nodes().any(|one| is_bad(world, one.node.as_str(), &one.goal)) {
+        if plan.nodes().any(|one| is_bad(world, one)) {
             // The command line refuses: another version has to be built.
             break;
         }
@@ -244,18 +235,18 @@ async fn whole(world: &World, tally: &mut Tally, aloud: bool) {
                     .collect::<Vec<_>>()
             );
             for (node, place) in world.places.borrow().iter() {
-                println!("  {node} {place:?}");
+                println!("  {node:?} {place:?}");
             }
         }
         tally.rollouts += 1;
         tally.nodes += plan.nodes().count();
         tally.largest = tally.largest.max(plan.nodes().count());
         let id = format!("r{attempt:02}");
-        let before: BTreeMap<NodeName, (Option<ReleaseName>, bool)> = world
+        let before: BTreeMap<At, (Option<ReleaseName>, bool)> = world
             .places
             .borrow()
             .iter()
-            .map(|(node, place)| (node.clone(), (place.current.clone(), place.ours)))
+            .map(|(at, place)| (at.clone(), (place.current.clone(), place.ours)))
             .collect();
         match run(world, &plan, &id).await {
             End::Died => {
@@ -306,10 +297,10 @@ async fn rest(world: &World, target: &Version) {
             && !unguarded
             && place.confirmed.last() != place.current.as_ref()
         {
-            world.break_rule(&format!("{node} has no working release at the end: {place:?}"));
+            world.break_rule(&format!("{node:?} has no working release at the end: {place:?}"));
         }
         if !place.confirmed.is_empty() && place.current.is_none() {
-            world.break_rule(&format!("{node} has lost its release"));
+            world.break_rule(&format!("{node:?} has lost its release"));
         }
     }
     if *world.setting.borrow() != world.before {
@@ -328,9 +319,10 @@ async fn rest(world: &World, target: &Version) {
     }
 }
 
-fn is_bad(world: &World, node: &str, goal: &Goal) -> bool {
+fn is_bad(world: &World, plan: &NodePlan) -> bool {
     let places = world.places.borrow();
-    let Some((_, place)) = places.iter().find(|(name, _)| name.as_str() == node) else { return false };
+    let at = At { node: plan.node.clone(), role: plan.role.clone() };
+    let (Some(place), goal) = (places.get(&at), &plan.goal) else { return false };
     let of = |digest| place.bad.iter().any(|bad| place.staged.get(bad) == Some(digest));
     match goal {
         Goal::Bundle(digest) => {
@@ -353,7 +345,7 @@ fn replan(world: &World, target: &Version, elsewhere: bool) -> Plan {
         })
     };
     let Some(newest) = newest.filter(|_| elsewhere || back) else {
-        let to_target = |_: &NodeName, _: &Place| Some((Goal::Bundle(bundle(target)), target.clone()));
+        let to_target = |_: &At, _: &Place| Some((Goal::Bundle(bundle(target)), target.clone()));
         return world.plan(Kind::Promote, world.candidates(to_target));
     };
     let kind = if back { Kind::Rollback } else { Kind::Promote };
@@ -371,14 +363,14 @@ fn judge(
     world: &World,
     plan: &Plan,
     finished: &Finished,
-    before: &BTreeMap<NodeName, (Option<ReleaseName>, bool)>,
+    before: &BTreeMap<At, (Option<ReleaseName>, bool)>,
 ) {
     let places = world.places.borrow();
-    let priors: BTreeMap<&NodeName, Option<&ReleaseName>> =
-        plan.nodes().map(|one| (&one.node, one.prior())).collect();
+    let at = |one: &NodePlan| At { node: one.node.clone(), role: one.role.clone() };
+    let priors: BTreeMap<At, Option<&ReleaseName>> = plan.nodes().map(|one| (at(one), one.prior())).collect();
     for result in &finished.nodes {
-        let place = &places[&result.at.node];
-        let (was, was_down) = &before[&result.at.node];
+        let place = &places[&result.at];
+        let (was, was_down) = &before[&result.at];
         match result.state {
             NodeState::Done => {
                 if place.current != result.release {
@@ -390,7 +382,7 @@ fn judge(
                 }
             }
             NodeState::RolledBack => {
-                let prior = priors[&result.at.node];
+                let prior = priors[&result.at];
                 if place.current.as_ref() != prior {
                     world.break_rule(&format!(
                         "{}: said to be back, and {:?} is current, not {prior:?}",

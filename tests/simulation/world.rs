@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use windlass::agent::{Errand, ReleaseName, Setting};
 use windlass::inventory::Rollout;
 use windlass::model::{Digest, NodeName, Role, Version};
-use windlass::rollout::{Candidate, Change, Event, Goal, Interrupter, Kind, Leftover, Scope};
+use windlass::rollout::{At, Candidate, Change, Event, Goal, Interrupter, Kind, Leftover, Scope};
 
 use crate::chance::Chance;
 
@@ -40,7 +40,6 @@ pub(crate) struct Place {
     pub(crate) errand: Option<Errand>,
     pub(crate) ended: Option<String>,
     pub(crate) settings: Vec<Setting>,
-    pub(crate) cut_until: Instant,
     /// Down, or not ready, because a rollout touched it.
     pub(crate) ours: bool,
     pub(crate) fates: BTreeMap<Version, Fate>,
@@ -58,9 +57,16 @@ pub(crate) struct Weather {
 }
 
 pub(crate) struct World {
-    pub(crate) role: Role,
     pub(crate) rollout: Rollout,
-    pub(crate) places: RefCell<BTreeMap<NodeName, Place>>,
+    pub(crate) places: RefCell<BTreeMap<At, Place>>,
+    /// How many nodes have each role.
+    pub(crate) totals: BTreeMap<Role, usize>,
+    /// The roles of a node, where it has several.
+    pub(crate) shared: BTreeMap<NodeName, Vec<Role>>,
+    /// Until when a node cannot be reached.
+    pub(crate) cuts: RefCell<BTreeMap<NodeName, Instant>>,
+    /// A role is on the way out of its cluster only alone on its node, if nothing goes wrong.
+    pub(crate) calm: bool,
     pub(crate) chance: RefCell<Chance>,
     pub(crate) weather: Cell<Weather>,
     pub(crate) events: RefCell<Vec<Event>>,
@@ -76,7 +82,7 @@ pub(crate) struct World {
     pub(crate) before: serde_json::Value,
     pub(crate) locked: Cell<bool>,
     pub(crate) forming: Cell<bool>,
-    pub(crate) watched: RefCell<BTreeSet<NodeName>>,
+    pub(crate) watched: RefCell<BTreeSet<At>>,
     pub(crate) broken: RefCell<Vec<String>>,
 }
 
@@ -85,6 +91,26 @@ pub(crate) fn bundle(version: &Version) -> Digest {
 }
 
 impl Place {
+    /// One where nothing ever ran.
+    pub(crate) fn new(zone: Option<String>, now: Instant) -> Self {
+        Self {
+            zone,
+            current: None,
+            staged: BTreeMap::new(),
+            confirmed: Vec::new(),
+            bad: [].into(),
+            running: None,
+            since: now,
+            unconfirmed: None,
+            start_by: None,
+            errand: None,
+            ended: None,
+            settings: Vec::new(),
+            ours: false,
+            fates: BTreeMap::new(),
+        }
+    }
+
     /// Ready for as long as its fate lets it.
     pub(crate) fn is_ready(&self, now: Instant) -> bool {
         let Some(running) = &self.running else { return false };
@@ -142,7 +168,50 @@ impl Place {
     }
 }
 
+/// Whether a role's peers take over its work; in a cluster of several roles only those of Elasticsearch share one.
+fn drains(role: &Role) -> bool {
+    role.as_str() == "web" || role.as_str().starts_with("elasticsearch")
+}
+
 impl World {
+    /// A cluster at the beginning of its story.
+    pub(crate) fn new(
+        rollout: Rollout,
+        totals: BTreeMap<Role, usize>,
+        places: BTreeMap<At, Place>,
+        weather: Weather,
+        forming: bool,
+        chance: Chance,
+    ) -> Self {
+        Self {
+            rollout,
+            totals,
+            places: places.into(),
+            shared: BTreeMap::new(),
+            cuts: RefCell::default(),
+            calm: false,
+            weather: weather.into(),
+            events: RefCell::default(),
+            stop_at: RefCell::default(),
+            dies_at: None.into(),
+            dead: tokio::sync::Notify::new(),
+            drains: false,
+            setting: RefCell::default(),
+            before: serde_json::Value::Null,
+            locked: false.into(),
+            forming: forming.into(),
+            watched: RefCell::default(),
+            broken: RefCell::default(),
+            chance: chance.into(),
+        }
+    }
+
+    /// The roles of a node.
+    pub(crate) fn roles_of(&self, node: &NodeName) -> Vec<Role> {
+        let one = || self.totals.keys().cloned().collect();
+        self.shared.get(node).cloned().unwrap_or_else(one)
+    }
+
     pub(crate) fn break_rule(&self, what: &str) {
         let mut broken = self.broken.borrow_mut();
         if !broken.iter().any(|one| one.starts_with(what)) && broken.len() < 6 {
@@ -151,15 +220,14 @@ impl World {
     }
 
     /// What must hold at every moment.
-    pub(crate) fn check(&self, touched: Option<&NodeName>) {
+    pub(crate) fn check(&self, touched: Option<&At>) {
         let now = Instant::now();
         let mut places = self.places.borrow_mut();
-        let total = places.len();
         let mut down = Vec::new();
         // Of thousands only those that may be down are looked at each time.
         let mut watched = self.watched.borrow_mut();
         match touched {
-            Some(node) => drop(watched.insert(node.clone())),
+            Some(at) => drop(watched.insert(at.clone())),
             None => watched.extend(places.keys().cloned()),
         }
         for name in watched.clone() {
@@ -178,18 +246,24 @@ impl World {
             if let Some(current) = &place.current
                 && !place.staged.contains_key(current)
             {
-                self.break_rule(&format!("{name}: current leads to {current}, which is not there"));
+                self.break_rule(&format!("{}: current leads to {current}, which is not there", name.node));
             }
         }
         if self.forming.get() {
             return;
         }
-        let most = self.rollout.max_unavailable.of(total);
-        if down.len() > most {
-            self.break_rule(&format!(
-                "{} nodes are down through our doing, {most} may be: {down:?}",
-                down.len()
-            ));
+        for (role, total) in &self.totals {
+            let of_role = down.iter().filter(|(at, _)| at.role == *role).count();
+            let most = self.rollout.max_unavailable.of(*total);
+            if of_role > most {
+                self.break_rule(&format!(
+                    "{of_role} nodes of {role} are down through our doing, {most} may be: {down:?}"
+                ));
+            }
+        }
+        let nodes: BTreeSet<&NodeName> = down.iter().map(|(at, _)| &at.node).collect();
+        if self.calm && nodes.len() < down.len() {
+            self.break_rule(&format!("several roles of one node are down at the same time: {down:?}"));
         }
         let zones: BTreeSet<&Option<String>> = down.iter().map(|(_, zone)| zone).collect();
         if zones.len() > 1 {
@@ -198,15 +272,12 @@ impl World {
     }
 
     /// Candidates, as a survey would give them; `goal` says what a place shall have.
-    pub(crate) fn candidates(
-        &self,
-        goal: impl Fn(&NodeName, &Place) -> Option<(Goal, Version)>,
-    ) -> Vec<Candidate> {
+    pub(crate) fn candidates(&self, goal: impl Fn(&At, &Place) -> Option<(Goal, Version)>) -> Vec<Candidate> {
         let now = Instant::now();
         let mut places = self.places.borrow_mut();
-        let candidate = |(node, place): (&NodeName, &mut Place)| {
+        let candidate = |(at, place): (&At, &mut Place)| {
             place.tick(now);
-            let (goal, to) = goal(node, place)?;
+            let (goal, to) = goal(at, place)?;
             let on_target = match &goal {
                 Goal::Bundle(digest) => {
                     place.current.as_ref().and_then(|one| place.staged.get(one)) == Some(digest)
@@ -218,8 +289,8 @@ impl World {
                 && place.unconfirmed.is_none()
                 && place.current.as_ref().is_some_and(|one| !place.bad.contains(one));
             Some(Candidate {
-                node: node.clone(),
-                role: self.role.clone(),
+                node: at.node.clone(),
+                role: at.role.clone(),
                 zone: place.zone.clone(),
                 from: place.current.clone(),
                 unconfirmed_from: place
@@ -233,7 +304,7 @@ impl World {
                 up: place.is_ready(now),
                 healthy,
                 service: true,
-                drains: self.drains && place.running.is_some(),
+                drains: self.drains && place.running.is_some() && drains(&at.role),
                 rank: 0,
                 change: Change::default(),
                 point_of_no_return: false,
@@ -248,9 +319,9 @@ impl World {
 
     pub(crate) fn plan(&self, kind: Kind, candidates: Vec<Candidate>) -> windlass::rollout::Plan {
         let places = self.places.borrow();
-        let left = |(node, place): (&NodeName, &Place)| {
+        let left = |(at, place): (&At, &Place)| {
             let settings = place.settings.clone();
-            let (node, role) = (node.clone(), self.role.clone());
+            let (node, role) = (at.node.clone(), at.role.clone());
             (!settings.is_empty()).then_some(Leftover { node, role, settings })
         };
         let forming = kind == Kind::Promote && places.values().all(|place| place.confirmed.is_empty());
@@ -259,8 +330,8 @@ impl World {
             kind,
             cluster: "simulated",
             rollout: &self.rollout,
-            totals: BTreeMap::from([(self.role.clone(), places.len())]),
-            forming: if forming { BTreeSet::from([self.role.clone()]) } else { BTreeSet::new() },
+            totals: self.totals.clone(),
+            forming: if forming { self.totals.keys().cloned().collect() } else { BTreeSet::new() },
             leftovers: places.iter().filter_map(left).collect(),
             time: windlass::model::Timestamp::now(),
         };

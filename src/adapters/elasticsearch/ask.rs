@@ -8,7 +8,7 @@ use super::super::view::Instance;
 use super::super::wire::HttpAnswer;
 
 /// Asks for JSON. Whatever is no 2xx is an error.
-pub(super) async fn get(instance: &Instance<'_>, path: &str) -> Result<Value, AdapterError> {
+pub async fn get(instance: &Instance<'_>, path: &str) -> Result<Value, AdapterError> {
     let answer = send(instance, Method::GET, path, None).await?;
     accepted(instance, path, &answer)?;
     answer.json()

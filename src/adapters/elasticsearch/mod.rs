@@ -34,6 +34,7 @@ mod voting;
 mod who;
 
 pub(super) use adapter::Elasticsearch;
+pub use ask::get;
 #[cfg(test)]
 pub(super) use leave::LEAVE_NAMES;
 #[cfg(test)]

@@ -25,7 +25,7 @@ fn finds_others(node: &EsNode<'_>) -> bool {
 
 fn bootstrap(elastic: &Elastic<'_>, problems: &mut Vec<Problem>) {
     let counts =
-        |node: &&EsNode<'_>| node.version().is_some_and(|version| version.0 >= 7) && !node.is_single();
+        |node: &&EsNode<'_>| node.version().is_some_and(|version| version.major >= 7) && !node.is_single();
     let masters: Vec<&EsNode<'_>> = elastic.masters().filter(counts).collect();
     let Some(first) = masters.first() else { return };
     let formed = elastic.topology.live.is_some();
@@ -89,7 +89,7 @@ fn seeds(elastic: &Elastic<'_>, problems: &mut Vec<Problem>) {
     }
     for node in elastic.nodes.iter().filter(|node| !node.is_single()) {
         let at = Some(node.at.node.as_str());
-        let old = node.version().is_some_and(|version| version.0 < 7);
+        let old = node.version().is_some_and(|version| version.major < 7);
         let usual = if old { SEEDS[1] } else { SEEDS[0] };
         if !finds_others(node) {
             problems.push(Problem::new(

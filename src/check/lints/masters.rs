@@ -67,7 +67,7 @@ pub(super) fn lint(elastic: &Elastic<'_>, problems: &mut Vec<Problem>) {
 fn minimum(elastic: &Elastic<'_>, masters: &[&EsNode<'_>], problems: &mut Vec<Problem>) {
     let majority = i64::try_from(masters.len() / 2 + 1).unwrap_or(i64::MAX);
     let live = elastic.topology.live.as_ref().and_then(|live| live.settings.get(MINIMUM));
-    let old = |node: &&&EsNode<'_>| node.version().is_some_and(|version| version.0 < 7);
+    let old = |node: &&&EsNode<'_>| node.version().is_some_and(|version| version.major < 7);
     let mut told = false;
     for node in masters.iter().filter(old) {
         // What was set while the cluster ran wins over the file of every node.
@@ -109,11 +109,11 @@ pub(super) fn each(elastic: &Elastic<'_>, problems: &mut Vec<Problem>) {
                 "give it the master role too, or take voting_only away",
             ));
         }
-        if let Some(version) = node.version().filter(|version| version.0 >= 7)
+        if let Some(version) = node.version().filter(|version| version.major >= 7)
             && node.conf.has(MINIMUM)
         {
             let place = node.conf.place(MINIMUM);
-            let (code, what) = if version.0 >= 8 {
+            let (code, what) = if version.major >= 8 {
                 (E107, "is unknown from 8: the node does not start")
             } else {
                 (W107, "is ignored from 7, and unknown from 8")

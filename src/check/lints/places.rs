@@ -65,7 +65,7 @@ fn names(elastic: &Elastic<'_>, problems: &mut Vec<Problem>) {
     let mut seen: BTreeMap<String, &EsNode<'_>> = BTreeMap::new();
     for node in &elastic.nodes {
         // From 7 on the host's name is the usual one.
-        let by_host = node.version().is_some_and(|version| version.0 >= 7);
+        let by_host = node.version().is_some_and(|version| version.major >= 7);
         let name = match &node.name {
             Some(name) => name.clone(),
             None if by_host => format!("the name of {}", node.at.host),

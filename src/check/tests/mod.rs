@@ -7,8 +7,9 @@ mod quorums;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::check::{ConfFile, Instance, Problem, ProductVersion, Topology, lint};
+use crate::check::{ConfFile, Instance, Problem, Topology, lint};
 use crate::inventory::SupervisorKind;
+use crate::model::ProductVersion;
 use crate::recipe::ServiceKind;
 
 /// A role on a node, with one conf file.
@@ -63,7 +64,7 @@ pub(super) fn es(version: &str, n: usize, more: &str) -> Instance {
     let mut one =
         instance(&format!("n{n}"), "es", ServiceKind::Elasticsearch, "es/config/elasticsearch.yml", &text);
     one.zone = Some(format!("z{n}"));
-    one.version = ProductVersion::parse(version);
+    one.version = ProductVersion::leading(version);
     one
 }
 

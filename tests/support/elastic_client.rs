@@ -1,11 +1,12 @@
 //! A client that writes and reads all the time, and looks whether the cluster is ever red.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::lab::{Lab, http};
+use crate::elastic::{Nodes, http};
 
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
@@ -38,28 +39,28 @@ pub(crate) struct Client {
 
 impl Client {
     /// Begins to write documents from number `first`.
-    pub(crate) fn start(lab: &Lab, first: u64) -> Self {
+    pub(crate) fn start(nodes: &Nodes, first: u64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let (ports, stopped) = (lab.ports.clone(), Arc::clone(&stop));
-        let writer = std::thread::spawn(move || write(&ports, first, &stopped));
-        let (ports, stopped) = (lab.ports.clone(), Arc::clone(&stop));
-        let watcher = std::thread::spawn(move || watch(&ports, &stopped));
+        let (addresses, stopped) = (nodes.0.clone(), Arc::clone(&stop));
+        let writer = std::thread::spawn(move || write(&addresses, first, &stopped));
+        let (addresses, stopped) = (nodes.0.clone(), Arc::clone(&stop));
+        let watcher = std::thread::spawn(move || watch(&addresses, &stopped));
         Self { stop, writer: Some(writer), watcher: Some(watcher) }
     }
 
     /// Ends it, and looks for every document that was acknowledged: none is lost, and nothing was ever red.
-    pub(crate) fn done(mut self, lab: &Lab, what: &str) -> Seen {
+    pub(crate) fn done(mut self, nodes: &Nodes, what: &str) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
         let mut seen = self.writer.take().unwrap().join().unwrap();
         seen.looks = self.watcher.take().unwrap().join().unwrap();
-        lab.send("POST", "/docs/_refresh", &serde_json::Value::Null);
+        nodes.send("POST", "/docs/_refresh", &serde_json::Value::Null);
         for ids in seen.written.chunks(500) {
             let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
-            let found = lab.send("POST", "/docs/_doc/_mget", &serde_json::json!({ "ids": ids }));
+            let found = nodes.send("POST", "/docs/_doc/_mget", &serde_json::json!({ "ids": ids }));
             let found = if found["docs"].is_array() {
                 found
             } else {
-                lab.send("POST", "/docs/_mget", &serde_json::json!({ "ids": ids }))
+                nodes.send("POST", "/docs/_mget", &serde_json::json!({ "ids": ids }))
             };
             for doc in found["docs"].as_array().unwrap() {
                 assert_eq!(doc["found"], true, "{what}: an acknowledged document is lost: {doc}");
@@ -87,20 +88,20 @@ impl Drop for Client {
     }
 }
 
-fn write(ports: &[u16], first: u64, stop: &AtomicBool) -> Seen {
+fn write(nodes: &[SocketAddr], first: u64, stop: &AtomicBool) -> Seen {
     let mut seen = Seen::default();
     let mut last = Instant::now();
-    for (number, port) in (first..).zip(ports.iter().cycle()) {
+    for (number, node) in (first..).zip(nodes.iter().cycle()) {
         if stop.load(Ordering::Relaxed) {
             break;
         }
         let path = format!("/docs/_doc/{number}");
-        match http(*port, "PUT", &format!("{path}?timeout=5s"), &format!("{{\"number\":{number}}}")) {
+        match http(*node, "PUT", &format!("{path}?timeout=5s"), &format!("{{\"number\":{number}}}")) {
             Some((200 | 201, _)) => {
                 seen.longest = seen.longest.max(last.elapsed());
                 last = Instant::now();
                 seen.written.push(number);
-                let read = http(*port, "GET", &path, "");
+                let read = http(*node, "GET", &path, "");
                 seen.read += u64::from(read.is_some_and(|(status, _)| status == 200));
             }
             _ => seen.refused += 1,
@@ -110,14 +111,14 @@ fn write(ports: &[u16], first: u64, stop: &AtomicBool) -> Seen {
     seen
 }
 
-fn watch(ports: &[u16], stop: &AtomicBool) -> Looks {
+fn watch(nodes: &[SocketAddr], stop: &AtomicBool) -> Looks {
     let mut looks = Looks::default();
     let mut since: Option<Instant> = None;
     while !stop.load(Ordering::Relaxed) {
         let (mut answers, mut masters) = (0, 0);
-        for port in ports {
+        for node in nodes {
             // What its own state says: without a master the cluster has no word.
-            let Some((200, health)) = http(*port, "GET", "/_cluster/health?local=true", "") else { continue };
+            let Some((200, health)) = http(*node, "GET", "/_cluster/health?local=true", "") else { continue };
             // A node that has just started knows no cluster yet.
             if health["number_of_nodes"].as_u64() <= Some(1) {
                 continue;
@@ -131,7 +132,7 @@ fn watch(ports: &[u16], stop: &AtomicBool) -> Looks {
                 masters += 1;
             } else if lacks {
                 looks.red += 1;
-                eprintln!("red, says {port}: {health}");
+                eprintln!("red, says {node}: {health}");
             }
         }
         since = if answers > 0 && masters == 0 { since.or_else(|| Some(Instant::now())) } else { None };

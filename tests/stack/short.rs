@@ -1,0 +1,64 @@
+//! The short version: the small shape forms, and a change of several roles' conf goes through it node by node.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::clients::Clients;
+use crate::lab::{Lab, ORDER, SMALL};
+
+/// Indices with a replica of each shard.
+pub(crate) fn indices(lab: &Lab) {
+    for name in ["docs", "door"] {
+        let body = json!({"settings": {"number_of_shards": 2, "number_of_replicas": 1}});
+        lab.elastic().send("PUT", &format!("/{name}"), &body);
+    }
+    lab.elastic().get("/_cluster/health?wait_for_status=green&timeout=15s");
+    let mine = json!({"persistent": {"cluster.routing.allocation.node_concurrent_recoveries": "4"}});
+    lab.elastic().send("PUT", "/_cluster/settings", &mine);
+}
+
+/// `node role` of each step that was begun, in that order.
+pub(crate) fn begun(events: &[Value], step: &str) -> Vec<String> {
+    let of_step = |event: &&Value| event["event"] == "step-started" && event["step"] == step;
+    let name =
+        |event: &Value| format!("{} {}", event["node"].as_str().unwrap(), event["role"].as_str().unwrap());
+    events.iter().filter(of_step).map(name).collect()
+}
+
+/// The order in which roles go is kept on every node, and a node is done before the next one begins.
+pub(crate) fn assert_by_node(stopped: &[String]) {
+    let mut nodes: Vec<&str> = stopped.iter().map(|one| one.split(' ').next().unwrap()).collect();
+    for pair in stopped.windows(2) {
+        let [(node, role), (next, after)] = [0, 1].map(|at| pair[at].split_once(' ').unwrap());
+        let place = |role| ORDER.iter().position(|one| *one == role);
+        assert!(node != next || place(role) < place(after), "{stopped:?}");
+    }
+    nodes.dedup();
+    let each: BTreeSet<&str> = nodes.iter().copied().collect();
+    assert_eq!(nodes.len(), each.len(), "a node was come back to: {stopped:?}");
+}
+
+#[test]
+fn the_old_stack_forms_and_is_rolled_node_by_node() {
+    let Some(lab) = Lab::new(SMALL) else { return };
+    lab.project.build();
+    let formed = lab.rolls(0, &["promote"]);
+    assert_eq!(formed.last().unwrap()["outcome"], "succeeded");
+    lab.all_ready(Duration::from_secs(10));
+    indices(&lab);
+    let before = lab.elastic().get("/_cluster/settings?flat_settings=true");
+
+    // Conf of one tier, of Redis and of nginx: all of a node goes in one go.
+    lab.cluster("node", "warm_heap = \"260m\"\nredis_maxmemory = \"900mb\"\nnginx_server_name = \"old\"");
+    let clients = Clients::start(&lab, 0);
+    let events = lab.rolls(0, &["promote"]);
+    let seen = clients.done(&lab, "by node");
+    assert!(seen.elastic > 50 && seen.door > 50 && seen.redis > 50, "{seen:?}");
+    let stopped = begun(&events, "stop");
+    assert_by_node(&stopped);
+    assert_eq!(stopped.len(), 3, "{stopped:?}");
+    assert_eq!(begun(&events, "reload").len(), 2, "nginx is told, and does not stop");
+    assert_eq!(lab.elastic().get("/_cluster/settings?flat_settings=true"), before);
+}
