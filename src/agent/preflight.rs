@@ -18,7 +18,7 @@ use super::error::AgentError;
 use super::facts::{DirFact, LimitFact, LimitFrom, PortFact, Preflight, PreflightAsk, RolePreflight};
 use super::layout::Root;
 use super::status;
-use super::supervise::Unit;
+use super::supervise::{self, Unit};
 use crate::model::Role;
 use crate::recipe::{Limit, OrTemplate, Probe};
 
@@ -135,14 +135,15 @@ fn filled(ask: &PreflightAsk, unit: Option<&Unit>, shared: &Utf8Path) -> Preflig
 fn limits(ask: &PreflightAsk, pid: Option<u32>) -> BTreeMap<String, LimitFact> {
     let own = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let of_process = pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/limits")).ok());
-    let root = rustix::process::geteuid().is_root();
+    // Root in a container may lack what raising takes.
+    let raises = supervise::may_raise_limits(std::process::id());
     let empty = BTreeMap::new();
     let wanted = ask.limits.as_ref().unwrap_or(&empty);
     let mut limits = BTreeMap::new();
     for (name, title) in LIMITS {
         let agent = parse_limit(&own, title);
         let fact = if let Some(limit) = wanted.get(name) {
-            let refused = agent.filter(|_| !root && !ask.supervised).map(|(_, hard)| hard);
+            let refused = agent.filter(|_| !raises && !ask.supervised).map(|(_, hard)| hard);
             let refused = refused.filter(|hard| exceeds(*limit, *hard));
             LimitFact { soft: *limit, hard: *limit, from: LimitFrom::Recipe, refused }
         } else if let Some((soft, hard)) = of_process.as_deref().and_then(|text| parse_limit(text, title)) {

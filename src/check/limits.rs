@@ -65,7 +65,7 @@ pub(super) fn limits(one: &Instance, node: &Preflight, role: &RolePreflight, pro
                     shown(hard)
                 ),
                 format!(
-                    "raise the hard limit of {} (limits.conf), or let the agent run as root",
+                    "raise the hard limit of {} (limits.conf), or let the agent run as root with CAP_SYS_RESOURCE",
                     node.agent_user
                 ),
             ));

@@ -27,7 +27,7 @@ mod unit;
 pub use exec::{ExecError, run as exec, with_log as exec_with_log};
 pub use keeper::run as keep;
 pub use pidfile::{probe, test};
-pub use process::users_of;
+pub use process::{may_raise_limits, users_of};
 pub use supervisord::section_text;
 pub use systemd::{environment_text, unit_text};
 pub use unit::{UNIT_FORMAT, Unit, UnitError};

@@ -65,7 +65,7 @@ pub(super) fn owner(pid: u32) -> u32 {
 }
 
 /// Whether a process may raise limits above those that it was started with.
-pub(super) fn may_raise_limits(pid: u32) -> bool {
+pub fn may_raise_limits(pid: u32) -> bool {
     const SYS_RESOURCE: u32 = 24;
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let effective = text.lines().find_map(|line| line.strip_prefix("CapEff:"));
