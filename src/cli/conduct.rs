@@ -6,8 +6,9 @@ use super::cluster::{ClusterArgs, claim, runtime};
 use super::context::{Context, print};
 use super::error::{Failure, exit};
 use super::operate::{
-    Prepared, Session, Wish, before_anything, has_terminal, prepare, rollouts, says_yes, signals, wanted,
+    Prepared, Wish, before_anything, has_terminal, prepare, rollouts, says_yes, signals, wanted,
 };
+use super::session::Session;
 use crate::fs::IoError;
 use crate::model::{Span, Timestamp};
 use crate::nodes::{Live, NoStager, PushStager, Stager};

@@ -34,6 +34,7 @@ mod rollback;
 mod rows;
 mod run;
 mod service;
+mod session;
 mod set;
 mod signals;
 mod status;

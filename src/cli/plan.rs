@@ -6,7 +6,8 @@ use super::args::Plan;
 use super::cluster::runtime;
 use super::context::Context;
 use super::error::{Failure, exit};
-use super::operate::{Session, Wish, before_anything, left_alone, prepare, signals, wanted};
+use super::operate::{Wish, before_anything, left_alone, prepare, signals, wanted};
+use super::session::Session;
 use crate::report::{check_text, plan_json, plan_text};
 use crate::rollout::At;
 

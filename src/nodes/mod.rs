@@ -28,6 +28,7 @@ mod stage;
 mod survey;
 mod survey_back;
 mod survey_leave;
+mod survey_promote;
 mod target;
 mod told;
 
