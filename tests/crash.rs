@@ -265,7 +265,7 @@ fn gc_killed_at_each_removal() {
     let newest = bench.project.build().digests();
     fs::remove_dir_all(bench.project.path("saved")).unwrap();
     copy_tree(&bench.project.path("out"), &bench.project.path("saved"));
-    for call in ["unlink", "renameat", "fsync"] {
+    for call in ["unlinkat", "renameat", "fsync"] {
         for when in 1..200 {
             bench.reset();
             let mut command = Command::new("strace");

@@ -207,3 +207,50 @@ fn long_over_ssh() {
     lab.build("6.7.0", "");
     promoted(&lab, "6.4.2 to 6.7.0 over ssh", "6.7.0", &mut 0);
 }
+
+/// The steps of a node in a promotion.
+const STEPS: [&str; 11] = [
+    "lock",
+    "preflight",
+    "stage",
+    "drain",
+    "activate",
+    "stop",
+    "start",
+    "ready",
+    "undrain",
+    "settle",
+    "confirm",
+];
+
+#[test]
+fn long_the_controller_killed_in_each_step() {
+    if !wanted() {
+        return;
+    }
+    let Some(lab) = Lab::new(&["7.17.0"]) else { return };
+    first(&lab, "7.17.0");
+    let before = lab.settings();
+    for (round, step) in STEPS.into_iter().enumerate() {
+        lab.build("7.17.0", &format!("http.max_content_length: {}mb\n", 80 + round));
+        let client = Client::start(&lab.nodes(), 1_000_000 * u64::try_from(round).unwrap());
+        let controller = lab.spawn(&["promote", "--nodes", "n1"]);
+        lab.until(&format!("{step} begins"), || {
+            let said = lab.project.read("said");
+            let events = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            events.into_iter().any(|one| one["event"] == "step-started" && one["step"] == step)
+        });
+        controller.kill();
+        let begun = Instant::now();
+        let resumed = lab.rolls(0, &["resume"]);
+        println!("killed in {step}: resumed in {:.1} s", begun.elapsed().as_secs_f64());
+        client.done(&lab.nodes(), &format!("killed in {step}"));
+        assert_eq!(resumed["outcome"], "succeeded", "{step}");
+        assert_eq!(lab.settings(), before, "{step}");
+        let found = role(&lab, 0);
+        assert_eq!(found["process"], "running", "{step}: {found}");
+        assert_eq!(found["unconfirmed"], Value::Null, "{step}: {found}");
+        let plan = lab.project.json(&["plan", "--nodes", "n1"]).ok().json();
+        assert_eq!(plan["waves"], json!([]), "{step}: what was to be promoted is there");
+    }
+}

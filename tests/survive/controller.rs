@@ -96,7 +96,10 @@ const ERRORS: &[(&str, &[&str])] = &[
         "ENOSPC",
         &["creat", "write", "fsync", "fdatasync", "rename", "renameat", "link", "linkat", "mkdir", "mkdirat"],
     ),
-    ("EIO", &["write", "fsync", "fdatasync", "rename", "renameat", "link", "linkat", "unlink", "ftruncate"]),
+    (
+        "EIO",
+        &["write", "fsync", "fdatasync", "rename", "renameat", "link", "linkat", "unlinkat", "ftruncate"],
+    ),
     (
         "EINTR",
         &[
