@@ -44,7 +44,7 @@ pub struct ReleaseRecord {
     pub service: Option<Digest>,
     /// Secrets were given to the role: what its service says may hold them. So it is in records of before there
     /// was this field.
-    #[serde(default = "may")]
+    #[serde(default = "may", skip_serializing_if = "bool::clone")]
     pub secrets: bool,
     /// For which rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
