@@ -200,6 +200,23 @@ fn one_interrupt_undoes_the_node_at_hand_and_resume_goes_on() {
 }
 
 #[test]
+fn being_told_to_end_and_a_closed_terminal_undo_it_as_well() {
+    for signal in [Signal::TERM, Signal::HUP] {
+        let lab = broken(Mode::Sick, "");
+        let mut child = lab.spawn(&["promote", "--format", "json"]);
+        let rest = wait_for(&mut child, "step-progress", "n1", "ready");
+        // With a terminal, whoever listened goes too.
+        drop(rest);
+        drop(child.stderr.take());
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{signal:?}");
+        assert_eq!(lab.answers(), ["1", "1", "1"], "{signal:?}");
+        let status = lab.json(0, &["status"]);
+        assert_eq!(status["nodes"][0]["roles"][0]["version"], "1", "{signal:?}: {status}");
+    }
+}
+
+#[test]
 fn two_interrupts_leave_the_node_to_its_guard() {
     let lab = broken(Mode::Sick, "confirm_within = \"3s\"");
     let mut child = lab.spawn(&["promote", "--format", "json"]);
