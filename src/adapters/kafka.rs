@@ -8,12 +8,11 @@
 //! * Nothing is changed: no setting, no reassignment, no election.
 //! * A broker that does not answer is waited for: it may be recovering its log, and would begin anew.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use futures_util::future::join_all;
+use std::collections::BTreeSet;
 
 use super::adapter::{Adapter, AdapterError};
 use super::kafka_api::{Client, Metadata, Partition, Quorum};
+use super::kafka_spare::{Peers, short_without, voters_without};
 use super::view::{Gone, Instance, View};
 use crate::agent::Setting;
 use crate::rollout::Held;
@@ -32,12 +31,12 @@ pub(super) const REPLICAS: &str = "kafka-replicas";
 pub struct Kafka;
 
 /// A server that answers, and what it sees.
-struct Seen {
-    id: i32,
+pub(super) struct Seen {
+    pub(super) id: i32,
     /// A controller alone has none.
-    metadata: Option<Metadata>,
+    pub(super) metadata: Option<Metadata>,
     /// With `ZooKeeper` there is none.
-    quorum: Option<Quorum>,
+    pub(super) quorum: Option<Quorum>,
 }
 
 impl Adapter for Kafka {
@@ -62,19 +61,21 @@ impl Adapter for Kafka {
         }
         let mut client = Client::connect(&view.this).await?;
         let seen = see(&mut client).await?;
+        let peers = Peers::of(view, &seen).await;
         if let Some(metadata) = seen.metadata.as_ref().filter(|_| !view.is_off(MIN_ISR)) {
-            let topics: BTreeSet<&str> =
-                metadata.partitions.iter().map(|partition| partition.topic.as_str()).collect();
+            let sights: Vec<&Metadata> = std::iter::once(metadata).chain(peers.sights()).collect();
+            let partitions = sights.iter().flat_map(|metadata| &metadata.partitions);
+            let topics: BTreeSet<&str> = partitions.map(|partition| partition.topic.as_str()).collect();
             let topics: Vec<String> = topics.into_iter().map(str::to_owned).collect();
             let wanted = client.min_isr(&topics).await?;
-            if let Some(why) = short_without(seen.id, &metadata.partitions, &wanted) {
+            let short = |sight: &&Metadata| short_without(seen.id, &sight.partitions, &wanted, &peers);
+            if let Some(why) = sights.iter().find_map(short) {
                 return Ok(Held::NotYet(why));
             }
         }
-        match seen.quorum.filter(|quorum| quorum.voters.contains_key(&seen.id) && !view.is_off(QUORUM)) {
-            Some(quorum) => voters_without(view, seen.id, &quorum).await,
-            None => Ok(Held::Yes),
-        }
+        let quorum =
+            seen.quorum.filter(|quorum| quorum.voters.contains_key(&seen.id) && !view.is_off(QUORUM));
+        Ok(quorum.map_or(Held::Yes, |quorum| voters_without(seen.id, &quorum, &peers)))
     }
 
     async fn drain(&self, view: &View<'_>, _: &[Setting]) -> Result<Held, AdapterError> {
@@ -186,7 +187,8 @@ fn replicas_on(
     ))
 }
 
-async fn look(server: &Instance<'_>) -> Result<Seen, AdapterError> {
+/// Asks a server what it sees.
+pub(super) async fn look(server: &Instance<'_>) -> Result<Seen, AdapterError> {
     see(&mut Client::connect(server).await?).await
 }
 
@@ -204,52 +206,8 @@ async fn see(client: &mut Client<'_, '_>) -> Result<Seen, AdapterError> {
     }
 }
 
-/// Which partitions could not be written to with acks=all without a broker; `None` if all could.
-///
-/// A topic that wants all its replicas in sync, or more, cannot be spared any: it is not asked for.
-fn short_without(id: i32, partitions: &[Partition], wanted: &BTreeMap<String, usize>) -> Option<String> {
-    let short = |one: &&Partition| {
-        let wanted = wanted.get(&one.topic).copied().unwrap_or(1);
-        let (isr, has) = (one.isr.len(), one.replicas.contains(&id));
-        one.replicas.len() > wanted && has && (isr < wanted || (isr == wanted && one.isr.contains(&id)))
-    };
-    let names = told(partitions.iter().filter(short))?;
-    Some(format!("without broker {id} too few replicas are in sync (min.insync.replicas) for {names}"))
-}
-
-/// Whether the controllers that go on are a majority with everything.
-async fn voters_without(view: &View<'_>, id: i32, quorum: &Quorum) -> Result<Held, AdapterError> {
-    let all = quorum.voters.len();
-    if all == 1 {
-        // It is the only one: there is no way without an outage.
-        return Ok(Held::Yes);
-    }
-    let mut up: BTreeSet<i32> = quorum.caught_up().into_iter().filter(|one| *one != id).collect();
-    // What the leader heard last may be older than a peer's end.
-    let answers = join_all(view.peers.iter().map(async |peer| look(peer).await.map(|seen| seen.id))).await;
-    let there: BTreeSet<i32> = answers.iter().filter_map(|answer| answer.as_ref().ok().copied()).collect();
-    let silent = answers.iter().filter(|answer| answer.is_err()).count();
-    let unseen: Vec<i32> = up.iter().copied().filter(|one| !there.contains(one)).collect();
-    for gone in unseen.iter().take(silent) {
-        up.remove(gone);
-    }
-    let needed = all / 2 + 1;
-    if up.len() >= needed {
-        return Ok(Held::Yes);
-    }
-    let off = if all < 3 {
-        format!("; to stop it nevertheless: [rollout] predicates_off = [\"{QUORUM}\"]")
-    } else {
-        String::new()
-    };
-    let left = up.len();
-    Ok(Held::NotYet(format!(
-        "without controller {id} {left} of {all} have everything and answer, and a quorum needs {needed}{off}"
-    )))
-}
-
 /// Some partitions by name, and how many more there are; `None` of none.
-fn told<'p>(partitions: impl Iterator<Item = &'p Partition>) -> Option<String> {
+pub(super) fn told<'p>(partitions: impl Iterator<Item = &'p Partition>) -> Option<String> {
     let all: Vec<&Partition> = partitions.collect();
     let some: Vec<String> = all.iter().take(3).map(|one| format!("{}-{}", one.topic, one.index)).collect();
     let more = all.len().saturating_sub(some.len());
@@ -257,39 +215,5 @@ fn told<'p>(partitions: impl Iterator<Item = &'p Partition>) -> Option<String> {
         (true, _) => None,
         (false, 0) => Some(some.join(", ")),
         (false, more) => Some(format!("{} and {more} more", some.join(", "))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_broker_is_spared_only_where_enough_replicas_stay() {
-        let partition = |topic: &str, replicas: &[i32], isr: &[i32]| Partition {
-            topic: topic.to_owned(),
-            index: 0,
-            replicas: replicas.to_vec(),
-            isr: isr.to_vec(),
-        };
-        let wanted = BTreeMap::from([("a".to_owned(), 2), ("all".to_owned(), 3)]);
-        let without = |id, one: Partition| short_without(id, &[one], &wanted).is_some();
-        assert!(!without(1, partition("a", &[1, 2, 3], &[1, 2, 3])));
-        assert!(without(1, partition("a", &[1, 2, 3], &[1, 2])));
-        // It is not one of those in sync: they stay as many without it.
-        assert!(!without(3, partition("a", &[1, 2, 3], &[1, 2])));
-        assert!(without(3, partition("a", &[1, 2, 3], &[1])));
-        assert!(!without(4, partition("a", &[1, 2, 3], &[1])));
-        // It wants all of them: there is no time at which one could be spared.
-        assert!(!without(1, partition("all", &[1, 2, 3], &[1, 2, 3])));
-        // A topic without copies is never in the way: nothing could be done about it.
-        assert!(!without(1, partition("one", &[1], &[1])));
-    }
-
-    #[test]
-    fn a_controller_that_lags_does_not_count() {
-        let voters = BTreeMap::from([(1, 100), (2, 99), (3, -1)]);
-        let quorum = Quorum { leader: 1, high_watermark: 99, voters };
-        assert_eq!(quorum.caught_up(), [1, 2]);
     }
 }

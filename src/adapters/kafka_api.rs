@@ -33,6 +33,8 @@ pub(super) struct Client<'i, 'a> {
 /// A cluster, as one of its brokers sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Metadata {
+    /// The cluster's id, where brokers know it.
+    pub(super) cluster: Option<String>,
     /// Ids of brokers that take part.
     pub(super) brokers: Vec<i32>,
     /// With `ZooKeeper` the active controller; with `KRaft` any broker.
@@ -167,7 +169,7 @@ impl<'i, 'a> Client<'i, 'a> {
                 one.maybe_text()?;
                 Ok(id)
             })?;
-            rest.maybe_text()?;
+            let cluster = rest.maybe_text()?;
             let controller = rest.int()?;
             let topics = rest.array(|one| {
                 one.short()?;
@@ -182,7 +184,8 @@ impl<'i, 'a> Client<'i, 'a> {
                     Ok(Partition { topic: topic.clone(), index, replicas, isr })
                 })
             })?;
-            Ok(Metadata { brokers, controller, partitions: topics.into_iter().flatten().collect() })
+            let partitions = topics.into_iter().flatten().collect();
+            Ok(Metadata { cluster, brokers, controller, partitions })
         };
         self.ask(METADATA, &body, read).await
     }

@@ -22,6 +22,7 @@ mod elasticsearch;
 mod exchange;
 mod kafka;
 mod kafka_api;
+mod kafka_spare;
 mod kafka_wire;
 mod kibana;
 mod known;

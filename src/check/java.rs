@@ -44,7 +44,7 @@ pub(super) fn range(kind: ServiceKind, version: &ProductVersion) -> Option<(u64,
         (ServiceKind::Elasticsearch, 7) => Some((8, None)),
         (ServiceKind::Elasticsearch, 8) | (ServiceKind::Kafka, 4..) => Some((17, None)),
         (ServiceKind::Elasticsearch, 9..) | (ServiceKind::Opensearch, 3..) => Some((21, None)),
-        (ServiceKind::Opensearch, 1) => Some((8, Some(17))),
+        (ServiceKind::Opensearch, 1) => Some((8, Some(21))),
         (ServiceKind::Opensearch, 2) => Some((11, Some(21))),
         _ => None,
     }

@@ -1,5 +1,5 @@
-//! A project with Elasticsearch of several versions, and a cluster of three nodes on this machine that runs it: a hot
-//! one and a warm one with data, and a dedicated master; all three may be elected.
+//! A project with Elasticsearch, or `OpenSearch`, of several versions, and a cluster of three nodes on this machine that
+//! runs it: a hot one and a warm one with data, and a dedicated master; all three may be elected.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::elastic::{Killed, Nodes, artifacts, finished, jre};
+use crate::elastic::{Killed, Nodes, artifacts_of, finished, jre};
+use crate::opensearch;
 use crate::project::Project;
 use crate::sshd::Sshd;
 
@@ -89,9 +90,19 @@ pub(crate) const JVM_OPTIONS: &str = "-Xms{{ vars.heap }}
 -Djava.io.tmpdir={{ release }}/tmp
 ";
 
+/// A text about Elasticsearch, said of a product.
+fn of(product: &str, text: &str) -> String {
+    if product == "elasticsearch" {
+        return text.to_owned();
+    }
+    text.replace("elasticsearch", product).replace("\nES_", &format!("\n{}_", product.to_uppercase()))
+}
+
 /// A project and a cluster.
 pub(crate) struct Lab {
     pub(crate) project: Project,
+    /// `elasticsearch` or `opensearch`.
+    product: &'static str,
     /// HTTP ports of n1 to n3.
     pub(crate) ports: Vec<u16>,
     transport: Vec<u16>,
@@ -105,9 +116,14 @@ pub(crate) struct Lab {
 impl Lab {
     /// A project that has these versions, `None` where one cannot be had.
     pub(crate) fn new(versions: &[&str]) -> Option<Self> {
+        Self::of("elasticsearch", versions)
+    }
+
+    /// The same, of `opensearch` too.
+    pub(crate) fn of(product: &'static str, versions: &[&str]) -> Option<Self> {
         let project = Project::empty();
         for version in versions {
-            artifacts(&project, version)?;
+            artifacts_of(&project, product, version)?;
         }
         // The service's user has to get to its release.
         fs::set_permissions(&project.dir, fs::Permissions::from_mode(0o755)).unwrap();
@@ -115,12 +131,13 @@ impl Lab {
         let held: Vec<TcpListener> = (0..6).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let mut ports = held.iter().map(|one| one.local_addr().unwrap().port());
         let (http, transport) = (ports.by_ref().take(3).collect(), ports.collect());
-        project.write("recipes/_elasticsearch.toml", RECIPE);
+        project.write(&format!("recipes/_{product}.toml"), &of(product, RECIPE));
         for tier in TIERS {
-            project.write(&format!("recipes/elasticsearch-{tier}.toml"), ROLE);
+            project.write(&format!("recipes/{product}-{tier}.toml"), &of(product, ROLE));
         }
         let lab = Self {
             project,
+            product,
             ports: http,
             transport,
             tiers: TIERS.to_vec(),
@@ -177,8 +194,9 @@ impl Lab {
             let n = index + 1;
             let node = format!(
                 "\n[nodes.n{n}]\naddress = \"127.0.0.1\"\nroot = \"{dir}/n{n}\"\n{transport}\
-                 roles = [\"elasticsearch-{tier}\"]\n\
+                 roles = [\"{}-{tier}\"]\n\
                  vars = {{ http_port = {}, transport_port = {}, tier = \"{tier}\", data = {} }}\n",
+                self.product,
                 self.ports[index],
                 self.transport[index],
                 *tier != "master",
@@ -196,13 +214,16 @@ impl Lab {
         self.project.write(
             "windlass.toml",
             &format!(
-                "schema = 1\nname = \"real\"\n[versions]\nelasticsearch = \"{version}\"\njre = \"{jre}\"\n"
+                "schema = 1\nname = \"real\"\n[versions]\n{} = \"{version}\"\njre = \"{jre}\"\n",
+                self.product
             ),
         );
         let seeds: Vec<String> = self.transport.iter().map(|port| format!("\"127.0.0.1:{port}\"")).collect();
         let seeds = seeds.join(", ");
         let six = version.starts_with("6.");
-        let own = if six {
+        let own = if self.product == "opensearch" {
+            opensearch::yml(version, &seeds)
+        } else if six {
             format!(
                 "transport.tcp.port: {{{{ vars.transport_port }}}}\nnode.master: true\n\
                  node.data: {{{{ vars.data }}}}\ndiscovery.zen.ping.unicast.hosts: [{seeds}]\n\
@@ -223,9 +244,14 @@ impl Lab {
                  discovery.seed_hosts: [{seeds}]\n{initial}{secured}"
             )
         };
-        self.project.write("conf/elasticsearch/elasticsearch.yml", &format!("{COMMON_YML}{own}{more}"));
-        let locale = if six { "-Djava.locale.providers=COMPAT\n" } else { "" };
-        self.project.write("conf/elasticsearch/jvm.options", &format!("{JVM_OPTIONS}{locale}"));
+        let conf = |name: &str| of(self.product, &format!("conf/elasticsearch/{name}"));
+        self.project.write(&conf("elasticsearch.yml"), &format!("{COMMON_YML}{own}{more}"));
+        let own = match self.product {
+            "opensearch" => opensearch::jvm_options(version),
+            _ if six => "-Djava.locale.providers=COMPAT\n",
+            _ => "",
+        };
+        self.project.write(&conf("jvm.options"), &format!("{JVM_OPTIONS}{own}"));
         self.project.build();
     }
 
@@ -241,7 +267,7 @@ impl Lab {
     fn logs(&self) {
         for (index, tier) in self.tiers.iter().enumerate() {
             let n = index + 1;
-            let dir = self.project.path(&format!("n{n}/roles/elasticsearch-{tier}/shared/logs"));
+            let dir = self.project.path(&format!("n{n}/roles/{}-{tier}/shared/logs", self.product));
             for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
                 let text = fs::read_to_string(entry.path()).unwrap_or_default();
                 let tail: Vec<&str> = text.lines().rev().take(25).collect();
@@ -338,7 +364,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         for (index, tier) in self.tiers.iter().enumerate() {
             let root = self.project.path(&format!("n{}", index + 1));
-            let role = format!("elasticsearch-{tier}");
+            let role = format!("{}-{tier}", self.product);
             let args = ["node", "service", "stop", &role, "--root", root.to_str().unwrap()];
             let _stopped = self.project.command(&args).output();
         }

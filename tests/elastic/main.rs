@@ -12,6 +12,7 @@ mod fetch;
 mod lab;
 mod leave;
 mod long;
+mod opensearch;
 #[path = "../support/project.rs"]
 mod project;
 mod secured;

