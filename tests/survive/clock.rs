@@ -127,7 +127,7 @@ fn a_guard_keeps_its_time_whatever_the_clock_says() {
         bench.reset();
         set(&offset, "+0");
         let mut command =
-            bench.lab.node(&["activate", "web", "--to", bench.name(7), "--confirm-within", "1500ms"]);
+            bench.lab.node(&["activate", "web", "--to", bench.name(7), "--confirm-within", "3s"]);
         fake(&mut command, &library, &offset);
         let out = command.output().unwrap();
         let begun = Instant::now();
@@ -140,9 +140,9 @@ fn a_guard_keeps_its_time_whatever_the_clock_says() {
         };
         std::thread::sleep(Duration::from_millis(900));
         assert_eq!(bench.whole(jump), bench.name(7), "{jump}: not before its time");
-        until("the guard goes back", 5, || bench.whole(jump) == bench.name(4));
+        until("the guard goes back", 10, || bench.whole(jump) == bench.name(4));
         let took = begun.elapsed();
-        assert!(took < Duration::from_secs(4), "{jump}: {took:?}");
+        assert!(took < Duration::from_secs(8), "{jump}: {took:?}");
         bench.at_rest(jump);
     }
 }
