@@ -11,6 +11,8 @@
 
 mod chance;
 mod curve;
+#[path = "../support/old_stack.rs"]
+mod old_stack;
 mod ports;
 mod stack;
 mod story;

@@ -9,50 +9,9 @@ use windlass::model::{NodeName, Role};
 use windlass::rollout::{At, Kind};
 
 use crate::chance::Chance;
+use crate::old_stack::WHOLE;
 use crate::story::{Tally, formed, rollout, tell_of};
 use crate::world::{Fate, Place, Weather, World};
-
-const ROLES: [(&str, &[&str]); 4] = [
-    (
-        "rack-a",
-        &[
-            "elasticsearch-master",
-            "elasticsearch-hot",
-            "elasticsearch-warm",
-            "zookeeper",
-            "kafka",
-            "redis",
-            "nginx",
-            "filebeat",
-        ],
-    ),
-    (
-        "rack-a",
-        &[
-            "elasticsearch-master",
-            "elasticsearch-hot",
-            "elasticsearch-warm",
-            "zookeeper",
-            "kafka",
-            "redis",
-            "kibana",
-            "filebeat",
-        ],
-    ),
-    (
-        "rack-b",
-        &[
-            "elasticsearch-master",
-            "elasticsearch-hot",
-            "elasticsearch-warm",
-            "zookeeper",
-            "kafka",
-            "kibana",
-            "filebeat",
-        ],
-    ),
-    ("rack-b", &["elasticsearch-hot", "elasticsearch-warm", "redis", "nginx", "filebeat"]),
-];
 
 const ORDER: [&str; 9] = [
     "zookeeper",
@@ -76,7 +35,7 @@ fn world(seed: u64, by: By) -> World {
     let (sick_role, everywhere) = (chance.one(&ORDER), chance.hits(500));
     let now = Instant::now();
     let (mut places, mut shared, mut totals) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    for (n, (zone, roles)) in ROLES.iter().enumerate() {
+    for (n, (zone, roles)) in WHOLE.iter().enumerate() {
         let node: NodeName = format!("es{}", n + 1).parse().unwrap();
         let roles: Vec<Role> = roles.iter().map(|role| role.parse().unwrap()).collect();
         for role in &roles {
@@ -128,7 +87,7 @@ fn planned(seed: u64, by: By) -> Vec<String> {
             let mut nodes: Vec<&NodeName> = all.iter().map(|(node, _)| *node).collect();
             nodes.dedup();
             let sorted = all.windows(2).all(|pair| pair[0].0 != pair[1].0 || pair[0].1 < pair[1].1);
-            if nodes.len() != ROLES.len() || !sorted {
+            if nodes.len() != WHOLE.len() || !sorted {
                 broken.push(format!("not node by node, each in order: {all:?}"));
             }
         }

@@ -11,54 +11,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::elastic::{Nodes, finished};
+use crate::old_stack::Shape;
 use crate::project::Project;
 use crate::stock;
-
-/// The node's roles; what stands first on a line is its zone.
-pub(crate) type Shape = [(&'static str, &'static [&'static str]); 4];
-
-/// Everything, as docs/examples/cluster.toml has it.
-pub(crate) const WHOLE: Shape = [
-    (
-        "rack-a",
-        &[
-            "elasticsearch-master",
-            "elasticsearch-hot",
-            "elasticsearch-warm",
-            "zookeeper",
-            "kafka",
-            "redis",
-            "nginx",
-            "filebeat",
-        ],
-    ),
-    (
-        "rack-a",
-        &[
-            "elasticsearch-master",
-            "elasticsearch-hot",
-            "elasticsearch-warm",
-            "zookeeper",
-            "kafka",
-            "redis",
-            "kibana",
-            "filebeat",
-        ],
-    ),
-    (
-        "rack-b",
-        &[
-            "elasticsearch-master",
-            "elasticsearch-hot",
-            "elasticsearch-warm",
-            "zookeeper",
-            "kafka",
-            "kibana",
-            "filebeat",
-        ],
-    ),
-    ("rack-b", &["elasticsearch-hot", "elasticsearch-warm", "redis", "nginx", "filebeat"]),
-];
 
 /// As few of each as show how they go together: two data nodes on one machine, three that may be elected.
 pub(crate) const SMALL: Shape = [

@@ -6,7 +6,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::clients::Clients;
-use crate::lab::{Lab, ORDER, WHOLE};
+use crate::lab::{Lab, ORDER};
+use crate::old_stack::WHOLE;
 use crate::short::{assert_by_node, begun, indices};
 
 fn wanted() -> bool {

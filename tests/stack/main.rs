@@ -16,6 +16,8 @@ mod fetch;
 mod kafka;
 mod lab;
 mod long;
+#[path = "../support/old_stack.rs"]
+mod old_stack;
 #[path = "../support/project.rs"]
 mod project;
 #[path = "../support/redis.rs"]

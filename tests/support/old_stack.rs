@@ -1,0 +1,47 @@
+//! The old stack: four nodes in two racks, and what each of them has.
+
+/// The node's roles; what stands first on a line is its zone.
+pub(crate) type Shape = [(&'static str, &'static [&'static str]); 4];
+
+/// Everything, as docs/examples/cluster.toml has it.
+pub(crate) const WHOLE: Shape = [
+    (
+        "rack-a",
+        &[
+            "elasticsearch-master",
+            "elasticsearch-hot",
+            "elasticsearch-warm",
+            "zookeeper",
+            "kafka",
+            "redis",
+            "nginx",
+            "filebeat",
+        ],
+    ),
+    (
+        "rack-a",
+        &[
+            "elasticsearch-master",
+            "elasticsearch-hot",
+            "elasticsearch-warm",
+            "zookeeper",
+            "kafka",
+            "redis",
+            "kibana",
+            "filebeat",
+        ],
+    ),
+    (
+        "rack-b",
+        &[
+            "elasticsearch-master",
+            "elasticsearch-hot",
+            "elasticsearch-warm",
+            "zookeeper",
+            "kafka",
+            "kibana",
+            "filebeat",
+        ],
+    ),
+    ("rack-b", &["elasticsearch-hot", "elasticsearch-warm", "redis", "nginx", "filebeat"]),
+];
