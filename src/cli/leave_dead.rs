@@ -17,8 +17,8 @@ use crate::adapters::Gone;
 use crate::model::{NodeName, Role, Timestamp};
 use crate::nodes::{Problem, Services};
 use crate::rollout::{
-    At, Candidate, Change, Event, Fault, Finished, Goal, Held, Kind, NodeError, NodeResult, NodeState,
-    Outcome, Scope, leave,
+    At, Candidate, Event, Fault, Finished, Goal, Held, Kind, NodeError, NodeResult, NodeState, Outcome,
+    Scope, leave,
 };
 
 /// How long a cluster may take to forget a node.
@@ -79,7 +79,11 @@ pub(super) async fn run(context: &Context, mut loaded: Loaded, leaver: &Leaver) 
         leftovers: Vec::new(),
         time: Timestamp::now(),
     };
-    let candidates = leaver.roles.iter().map(|role| candidate(&leaver.node, role)).collect();
+    let candidates = leaver
+        .roles
+        .iter()
+        .map(|role| Candidate::of(leaver.node.clone(), role.clone(), Goal::Nothing))
+        .collect();
     let mut plan = leave(&scope, candidates);
     for one in plan.waves.iter_mut().flat_map(|wave| &mut wave.nodes) {
         one.steps.clear();
@@ -105,30 +109,6 @@ async fn bury(services: &Services<'_>, speaker: &At, gone: &At, address: &str) -
             return Some(refused(why));
         }
         tokio::time::sleep(PAUSE).await;
-    }
-}
-
-fn candidate(node: &NodeName, role: &Role) -> Candidate {
-    Candidate {
-        node: node.clone(),
-        role: role.clone(),
-        zone: None,
-        from: None,
-        goal: Goal::Nothing,
-        to: None,
-        on_target: false,
-        up: false,
-        healthy: false,
-        service: false,
-        drains: false,
-        reloads: false,
-        unconfirmed_from: None,
-        rank: 0,
-        change: Change::default(),
-        point_of_no_return: false,
-        inputs: None,
-        together: false,
-        joint: false,
     }
 }
 

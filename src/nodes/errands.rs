@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use super::survey::{Problem, Seen, Survey, Surveyor, bad_release, healthy, unconfirmed_from};
 use crate::agent::{Errand, RoleStatus};
 use crate::model::Role;
-use crate::rollout::{At, Candidate, Change, Goal, Kind, NodeError};
+use crate::rollout::{At, Candidate, Goal, Kind, NodeError};
 
 /// The last rollout that nodes know of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,25 +117,21 @@ impl Surveyor<'_> {
             bad_release(at, status, |one| one == to)?;
         }
         Ok(Candidate {
-            node: at.node.clone(),
-            role: at.role.clone(),
             zone: self.zone(&at.node),
             on_target: from == errand.to,
             unconfirmed_from: unconfirmed_from(status, from == errand.to && kind == Kind::Promote),
             up: self.ready.contains(at),
             healthy: status.is_some_and(healthy) && self.ready.contains(at),
-            goal: errand.to.clone().map_or(Goal::Nothing, Goal::Release),
             to: errand.to.as_ref().map(|to| to.version().clone()),
             service: true,
             drains: self.drains(status),
             rank: self.rank(at),
-            change: Change::default(),
-            point_of_no_return: false,
-            inputs: None,
-            together: false,
-            reloads: false,
-            joint: false,
             from,
+            ..Candidate::of(
+                at.node.clone(),
+                at.role.clone(),
+                errand.to.clone().map_or(Goal::Nothing, Goal::Release),
+            )
         })
     }
 }

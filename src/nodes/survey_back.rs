@@ -6,7 +6,7 @@ use super::survey::{Problem, Survey, Surveyor, healthy, product_of};
 use crate::adapters;
 use crate::agent::{ReleaseName, RoleStatus};
 use crate::model::{Role, Version};
-use crate::rollout::{At, Candidate, Change, Fault, Goal, NodeError, NodePlan, Plan};
+use crate::rollout::{At, Candidate, Fault, Goal, NodeError, NodePlan, Plan};
 
 impl Surveyor<'_> {
     /// Candidates for going back: to the release of that version, or to each node's prior. `force` takes a person's
@@ -57,24 +57,16 @@ impl Surveyor<'_> {
             }
             survey.candidates.push(Candidate {
                 together: self.together(&at, status, &goal),
-                joint: false,
-                node: node.clone(),
-                role: role.clone(),
                 zone: self.zone(node),
                 on_target: goal == from,
                 up: self.ready.contains(&at),
                 healthy: healthy(status) && self.ready.contains(&at),
                 from: Some(from),
                 to: Some(goal.version().clone()),
-                goal: Goal::Release(goal),
                 service: status.kind.is_some(),
                 drains: self.drains(Some(status)),
-                reloads: false,
-                unconfirmed_from: None,
                 rank: self.rank(&at),
-                change: Change::default(),
-                point_of_no_return: false,
-                inputs: None,
+                ..Candidate::of(node.clone(), role.clone(), Goal::Release(goal))
             });
         }
         // A role that was never changed has nowhere to go, and does not keep the others from it.
@@ -114,22 +106,14 @@ impl Surveyor<'_> {
                         on_target: one.goal == from.clone().map_or(Goal::Nothing, Goal::Release),
                         up: self.ready.contains(&at),
                         healthy: status.is_some_and(healthy) && self.ready.contains(&at),
-                        node: at.node,
-                        role: at.role,
                         zone: one.zone.clone(),
                         from,
-                        goal: one.goal.clone(),
                         to: one.to.clone(),
                         service: one.service,
                         drains: self.drains(status),
-                        reloads: false,
-                        unconfirmed_from: None,
                         rank: self.rank(&At { node: one.node.clone(), role: one.role.clone() }),
-                        change: Change::default(),
-                        point_of_no_return: false,
-                        inputs: None,
                         together,
-                        joint: false,
+                        ..Candidate::of(at.node, at.role, one.goal.clone())
                     });
                 }
             }
@@ -185,25 +169,16 @@ impl Surveyor<'_> {
                     let status = self.role(node, role).ok().flatten();
                     let at = At { node: node.clone(), role: role.clone() };
                     survey.candidates.push(Candidate {
-                        node: node.clone(),
-                        role: role.clone(),
                         zone: self.zone(node),
                         from: Some(release.clone()),
-                        goal: Goal::Release(release.clone()),
                         to: Some(release.version().clone()),
                         on_target: true,
                         up: self.ready.contains(&at),
                         healthy: status.is_some_and(healthy) && self.ready.contains(&at),
                         service: true,
                         drains: self.drains(status),
-                        reloads: false,
-                        unconfirmed_from: None,
                         rank: self.rank(&at),
-                        change: Change::default(),
-                        point_of_no_return: false,
-                        inputs: None,
-                        together: false,
-                        joint: false,
+                        ..Candidate::of(node.clone(), role.clone(), Goal::Release(release.clone()))
                     });
                 }
                 // What runs nothing needs no restart.

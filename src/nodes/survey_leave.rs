@@ -3,7 +3,7 @@
 use super::survey::{Surveyor, healthy};
 use crate::adapters;
 use crate::agent::supervise::ProcessState;
-use crate::rollout::{At, Candidate, Change, Fault, Goal, NodeError};
+use crate::rollout::{At, Candidate, Fault, Goal, NodeError};
 
 impl Surveyor<'_> {
     /// The candidate for a role that leaves; `None` where nothing is current. A service that others take over from
@@ -30,25 +30,14 @@ impl Surveyor<'_> {
             return Err(NodeError::new(Fault::Refused, "problem", problem.clone()));
         }
         Ok(Some(Candidate {
-            node: at.node.clone(),
-            role: at.role.clone(),
             zone: self.zone(&at.node),
             from: Some(from),
-            goal: Goal::Nothing,
-            to: None,
-            on_target: false,
             up: self.ready.contains(at),
             healthy: healthy(status) && self.ready.contains(at),
             service: status.kind.is_some(),
             drains,
-            reloads: false,
-            unconfirmed_from: None,
             rank: self.rank(at),
-            change: Change::default(),
-            point_of_no_return: false,
-            inputs: None,
-            together: false,
-            joint: false,
+            ..Candidate::of(at.node.clone(), at.role.clone(), Goal::Nothing)
         }))
     }
 }

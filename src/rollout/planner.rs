@@ -65,6 +65,33 @@ pub struct Candidate {
     pub joint: bool,
 }
 
+impl Candidate {
+    /// A role on a node of which nothing else is known: it has no release, and nothing runs or moves.
+    pub fn of(node: NodeName, role: Role, goal: Goal) -> Self {
+        Self {
+            node,
+            role,
+            zone: None,
+            from: None,
+            unconfirmed_from: None,
+            goal,
+            to: None,
+            on_target: false,
+            up: false,
+            healthy: false,
+            service: false,
+            drains: false,
+            reloads: false,
+            rank: 0,
+            change: Change::default(),
+            point_of_no_return: false,
+            inputs: None,
+            together: false,
+            joint: false,
+        }
+    }
+}
+
 /// What travels to a node and what changes there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use windlass::agent::{Errand, ReleaseName, Setting};
 use windlass::inventory::Rollout;
 use windlass::model::{Digest, NodeName, Role, Version};
-use windlass::rollout::{At, Candidate, Change, Event, Goal, Interrupter, Kind, Leftover, Scope};
+use windlass::rollout::{At, Candidate, Event, Goal, Interrupter, Kind, Leftover, Scope};
 
 use crate::chance::Chance;
 
@@ -289,8 +289,6 @@ impl World {
                 && place.unconfirmed.is_none()
                 && place.current.as_ref().is_some_and(|one| !place.bad.contains(one));
             Some(Candidate {
-                node: at.node.clone(),
-                role: at.role.clone(),
                 zone: place.zone.clone(),
                 from: place.current.clone(),
                 unconfirmed_from: place
@@ -298,20 +296,13 @@ impl World {
                     .as_ref()
                     .filter(|_| on_target)
                     .and_then(|(from, _)| from.clone()),
-                goal,
                 to: Some(to),
                 on_target,
                 up: place.is_ready(now),
                 healthy,
                 service: true,
                 drains: self.drains && place.running.is_some() && drains(&at.role),
-                rank: 0,
-                change: Change::default(),
-                point_of_no_return: false,
-                inputs: None,
-                together: false,
-                reloads: false,
-                joint: false,
+                ..Candidate::of(at.node.clone(), at.role.clone(), goal)
             })
         };
         places.iter_mut().filter_map(candidate).collect()

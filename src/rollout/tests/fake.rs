@@ -14,8 +14,8 @@ use crate::inventory::{MaxUnavailable, Rollout};
 use crate::model::{Digest, NodeName, Role, Span, Timestamp};
 use crate::recipe::Ready;
 use crate::rollout::{
-    Back, Candidate, Change, Event, Fault, Finished, Goal, Held, Interrupted, Interrupter, Kind, NodeError,
-    NodePlan, Nodes, Operator, Person, Plan, Recorder, Run, Scope, StagedRelease, StepKind, Swap, interrupt,
+    Back, Candidate, Event, Fault, Finished, Goal, Held, Interrupted, Interrupter, Kind, NodeError, NodePlan,
+    Nodes, Operator, Person, Plan, Recorder, Run, Scope, StagedRelease, StepKind, Swap, interrupt,
 };
 
 /// What goes wrong with a release.
@@ -105,25 +105,13 @@ impl Fake {
         let candidates: Vec<Candidate> = nodes
             .iter()
             .map(|((node, role), is)| Candidate {
-                node: node.clone(),
-                role: role.clone(),
-                zone: None,
                 from: is.current.clone(),
-                goal: Goal::Bundle(bundle(version)),
                 to: Some(version.parse().unwrap()),
                 on_target: is.current.as_ref().is_some_and(|one| one.version().as_str() == version),
                 up: is.current.is_some() && is.running == is.current,
                 healthy: is.current.is_some() && is.running == is.current,
                 service: true,
-                drains: false,
-                reloads: false,
-                unconfirmed_from: None,
-                rank: 0,
-                change: Change::default(),
-                point_of_no_return: false,
-                inputs: None,
-                together: false,
-                joint: false,
+                ..Candidate::of(node.clone(), role.clone(), Goal::Bundle(bundle(version)))
             })
             .collect();
         let forming = nodes.values().all(|node| node.current.is_none());
@@ -146,25 +134,12 @@ impl Fake {
         let (first, _) = nodes.keys().next().unwrap();
         let roles = nodes.iter().filter(|((node, _), _)| node == first);
         let candidates = roles.map(|((node, role), is)| Candidate {
-            node: node.clone(),
-            role: role.clone(),
-            zone: None,
             from: is.current.clone(),
-            goal: Goal::Nothing,
-            to: None,
-            on_target: false,
             up: true,
             healthy: true,
             service: true,
             drains: true,
-            reloads: false,
-            unconfirmed_from: None,
-            rank: 0,
-            change: Change::default(),
-            point_of_no_return: false,
-            inputs: None,
-            together: false,
-            joint: false,
+            ..Candidate::of(node.clone(), role.clone(), Goal::Nothing)
         });
         let scope = Scope {
             kind: Kind::Leave,

@@ -7,29 +7,16 @@ use proptest::prelude::*;
 use super::fake::{bundle, release};
 use crate::inventory::{By, MaxUnavailable, Rollout};
 use crate::model::{Role, Timestamp};
-use crate::rollout::{Candidate, Change, Goal, Kind, Plan, Scope, StepKind};
+use crate::rollout::{Candidate, Goal, Kind, Plan, Scope, StepKind};
 
 fn candidate(node: &str, role: &str) -> Candidate {
     Candidate {
-        node: node.parse().unwrap(),
-        role: role.parse().unwrap(),
-        zone: None,
         from: Some(release("1-v1")),
-        goal: Goal::Bundle(bundle("v2")),
         to: Some("v2".parse().unwrap()),
-        on_target: false,
         up: true,
         healthy: true,
         service: true,
-        drains: false,
-        reloads: false,
-        unconfirmed_from: None,
-        rank: 0,
-        change: Change::default(),
-        point_of_no_return: false,
-        inputs: None,
-        together: false,
-        joint: false,
+        ..Candidate::of(node.parse().unwrap(), role.parse().unwrap(), Goal::Bundle(bundle("v2")))
     }
 }
 
