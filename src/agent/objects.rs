@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //!
-//! * An object has its name only when its content was hashed and has that digest.
+//! * A file counts as an object only once its content was hashed, has that digest and was written whole: its time of
+//!   change is set last. Until then it has a temporary name, or, if it is small, no such time.
 //! * Objects are read-only (0444, executable ones 0555) and never written again. All have the same time of
 //!   change: one that was written to, through whichever release, is told by it and counts as missing.
 //! * Who adds or uses objects holds `objects/` shared; gc holds it alone.
@@ -84,6 +85,10 @@ pub enum ObjectError {
     Io(#[from] IoError),
 }
 
+/// What memory, place and length of bytes have to be multiples of to go past the page cache: a page, which is enough for
+/// every disk with sectors of 512 or 4096 bytes.
+pub(super) const ALIGNMENT: usize = 4096;
+
 /// When every object was last changed: as in a layer's tar, a second after 1970 began.
 const MTIME: i64 = 1;
 
@@ -116,6 +121,11 @@ impl Objects {
     /// Its folder, open.
     pub fn dir(&self) -> &OwnedFd {
         &self.dir
+    }
+
+    /// Whether others added objects that may not be on the disk yet.
+    pub fn are_unsynced(&self) -> Result<bool, IoError> {
+        super::unsynced::are_there(&self.path)
     }
 
     /// Everything added so far is on the disk: the caller synced the file system.
@@ -198,36 +208,71 @@ impl Objects {
         if found != id.digest {
             return Err(ObjectError::Content { wanted: id.digest, found });
         }
-        let mut pending = self.begin(id)?;
+        // Its time makes it an object, so that it needs no other name until then: of a file's cost, renaming is a third.
+        let shard = self.prepare(id)?;
+        let path = id.path();
+        let mut pending = match calls::openat(&self.dir, &*path, CREATE, id.mode()) {
+            Ok(fd) => Pending::new(self, id, File::from(fd), path),
+            // It is there with the wrong size or time, or somebody else is writing it.
+            Err(Errno::EXIST) => self.begin_in(shard, id, OFlags::empty())?,
+            Err(errno) => return Err(IoError::new("create", &self.path.join(path), errno).into()),
+        };
         pending.append(content)?;
         pending.publish(found)
     }
 
     /// Starts an object whose content arrives in pieces.
     pub fn begin(&self, id: ObjectId) -> Result<Pending<'_>, ObjectError> {
+        self.begin_in(self.prepare(id)?, id, OFlags::empty())
+    }
+
+    /// Starts a large object, whose pieces go to the disk past the page cache where the file system can do that: the
+    /// cache keeps what the services that run here read, and no page is copied, allocated and written back later.
+    pub fn begin_large(&self, id: ObjectId) -> Result<Pending<'_>, ObjectError> {
+        let shard = self.prepare(id)?;
+        match self.begin_in(shard, id, OFlags::DIRECT) {
+            Err(ObjectError::Io(error))
+                if error.source.raw_os_error() == Some(Errno::INVAL.raw_os_error()) =>
+            {
+                self.begin_in(shard, id, OFlags::empty())
+            }
+            other => other,
+        }
+    }
+
+    /// Makes sure that an object's directory is there; gives its name.
+    fn prepare(&self, id: ObjectId) -> Result<Shard, ObjectError> {
         if let Some(unsynced) = &self.unsynced {
             unsynced.used();
         }
-        let shard = usize::from(id.digest.as_bytes()[0]);
-        let name = &id.digest.hex()[..2];
-        if !self.shards[shard].load(Ordering::Relaxed) {
-            match calls::mkdirat(&self.dir, name, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => self.shards[shard].store(true, Ordering::Relaxed),
-                Err(errno) => {
-                    return Err(IoError::new("create", &self.path.join(name), errno).into());
-                }
+        let shard = Shard(id.digest.as_bytes()[0]);
+        let made = &self.shards[usize::from(shard.0)];
+        if !made.load(Ordering::Relaxed) {
+            let name = shard.to_string();
+            match calls::mkdirat(&self.dir, &*name, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => made.store(true, Ordering::Relaxed),
+                Err(errno) => return Err(IoError::new("create", &self.path.join(name), errno).into()),
             }
         }
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(shard)
+    }
+
+    fn begin_in(&self, shard: Shard, id: ObjectId, more: OFlags) -> Result<Pending<'_>, ObjectError> {
         loop {
             let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-            let temporary = format!("{name}/.tmp-{}-{count}", std::process::id());
-            match calls::openat(&self.dir, &*temporary, flags, id.mode()) {
+            let temporary = format!("{shard}/.tmp-{}-{count}", std::process::id());
+            match calls::openat(&self.dir, &*temporary, CREATE | more, id.mode()) {
                 // A process of this number that was killed left it, perhaps before the machine started anew.
                 Err(Errno::EXIST) => {}
-                other => {
-                    let file = File::from(other.at("create", &self.path.join(&temporary))?);
-                    return Ok(Pending { objects: self, id, file, temporary: Some(temporary) });
+                // Some kernels have made the file by the time they see that it cannot be had so.
+                Err(errno) => {
+                    let _ = calls::unlinkat(&self.dir, &*temporary, AtFlags::empty());
+                    return Err(IoError::new("create", &self.path.join(temporary), errno).into());
+                }
+                Ok(fd) => {
+                    let mut pending = Pending::new(self, id, File::from(fd), temporary);
+                    *pending.direct.get_mut() = more.contains(OFlags::DIRECT);
+                    return Ok(pending);
                 }
             }
         }
@@ -284,16 +329,37 @@ impl Objects {
     }
 }
 
+/// How a file is made that is not there.
+const CREATE: OFlags =
+    OFlags::RDWR.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// The directory of objects whose digests begin with a byte.
+#[derive(Clone, Copy)]
+struct Shard(u8);
+
+impl std::fmt::Display for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:02x}", self.0)
+    }
+}
+
 /// An object that is being written; dropped before it is published, it is gone.
 #[derive(Debug)]
 pub struct Pending<'a> {
     objects: &'a Objects,
     id: ObjectId,
     file: File,
-    temporary: Option<String>,
+    /// It is written past the page cache.
+    direct: AtomicBool,
+    /// Its name until it is published; the object's own if it is small.
+    name: Option<String>,
 }
 
-impl Pending<'_> {
+impl<'a> Pending<'a> {
+    fn new(objects: &'a Objects, id: ObjectId, file: File, name: String) -> Self {
+        Self { objects, id, file, direct: AtomicBool::new(false), name: Some(name) }
+    }
+
     fn shown(&self) -> Utf8PathBuf {
         self.objects.path.join(self.id.path())
     }
@@ -303,8 +369,20 @@ impl Pending<'_> {
         Ok(self.file.write_all(bytes).at("write", &self.shown())?)
     }
 
-    /// Writes bytes at a place; others may write at other places meanwhile.
-    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), ObjectError> {
+    /// Writes bytes at a place; others may write at other places meanwhile. Those of an object begun as large go past
+    /// the page cache as far as they and their place are aligned to [`ALIGNMENT`].
+    pub fn write_at(&self, mut bytes: &[u8], mut offset: u64) -> Result<(), ObjectError> {
+        if self.direct.load(Ordering::Relaxed) {
+            let count = self.write_directly(bytes, offset)?;
+            (bytes, offset) = (&bytes[count..], offset + count as u64);
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            // The rest cannot be written so, and nor can what others write after this: it is about the open file.
+            self.direct.store(false, Ordering::Relaxed);
+            let flags = rustix::fs::fcntl_getfl(&self.file).at("open", &self.shown())?;
+            rustix::fs::fcntl_setfl(&self.file, flags - OFlags::DIRECT).at("open", &self.shown())?;
+        }
         self.file.write_all_at(bytes, offset).at("write", &self.shown())?;
         // Has the disk begin with it now, so that less is left for the sync at the end; whether it does is its own
         // business.
@@ -313,29 +391,50 @@ impl Pending<'_> {
         Ok(())
     }
 
-    /// Gives the object its name, if `found`, the digest of all that was written, is what it should be.
+    /// Writes what is aligned; says how much that was.
+    fn write_directly(&self, bytes: &[u8], offset: u64) -> Result<usize, ObjectError> {
+        if bytes.as_ptr().align_offset(ALIGNMENT) != 0 || !offset.is_multiple_of(ALIGNMENT as u64) {
+            return Ok(0);
+        }
+        let aligned = bytes.len() - bytes.len() % ALIGNMENT;
+        let mut written = 0;
+        while written < aligned {
+            match self.file.write_at(&bytes[written..aligned], offset + written as u64) {
+                Ok(count) if count > 0 && count % ALIGNMENT == 0 => written += count,
+                // This disk wants more than is known here: the rest goes the ordinary way.
+                Ok(count) => return Ok(written + count),
+                Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => break,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(IoError::new("write", &self.shown(), error).into()),
+            }
+        }
+        Ok(written)
+    }
+
+    /// Makes it an object, if `found`, the digest of all that was written, is what it should be.
     pub fn publish(mut self, found: Digest) -> Result<(), ObjectError> {
         if found != self.id.digest {
             return Err(ObjectError::Content { wanted: self.id.digest, found });
         }
-        if let Some(temporary) = &self.temporary {
-            let dir = &self.objects.dir;
+        if let Some(name) = &self.name {
+            let (dir, own) = (&self.objects.dir, self.id.path());
             let time = rustix::fs::Timespec { tv_sec: MTIME, tv_nsec: 0 };
             let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
             calls::futimens(&self.file, &times).at("set the time of", &self.shown())?;
-            calls::renameat(dir, &**temporary, dir, &*self.id.path())
-                .at("rename a file to", &self.shown())?;
+            if *name != own {
+                calls::renameat(dir, &**name, dir, &*own).at("rename a file to", &self.shown())?;
+            }
         }
-        self.temporary = None;
+        self.name = None;
         Ok(())
     }
 }
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        if let Some(temporary) = self.temporary.take() {
-            // Whoever adds next removes what this cannot.
-            let _ = calls::unlinkat(&self.objects.dir, &*temporary, AtFlags::empty());
+        if let Some(name) = self.name.take() {
+            // Whoever adds next removes what this cannot, or writes it anew.
+            let _ = calls::unlinkat(&self.objects.dir, &*name, AtFlags::empty());
         }
     }
 }

@@ -50,6 +50,9 @@ pub(super) struct Placer<'a> {
     given: Vec<String>,
 }
 
+/// From so many files on a directory is opened to be filled.
+const WORTH_OPENING: usize = 3;
+
 /// A release's directories: nobody writes to them.
 const SEALED: Mode = Mode::from_raw_mode(0o555);
 
@@ -124,8 +127,9 @@ impl<'a> Placer<'a> {
         let parent = |(_, entry): &(usize, &Entry)| entry.path.parent();
         let filled = files.par_chunk_by(|a, b| parent(a) == parent(b)).map(|files| {
             let mut given = Vec::new();
+            let directory = self.directory_of(files)?;
             for (layer, entry) in files {
-                if self.entry(*layer, entry)? {
+                if self.entry(*layer, entry, directory.as_ref())? {
                     given.push(entry.path.as_str().to_owned());
                 }
             }
@@ -134,8 +138,17 @@ impl<'a> Placer<'a> {
         Ok(filled.collect::<Result<Vec<_>, StageError>>()?.concat())
     }
 
-    /// Makes one; true if it is to be the service's.
-    fn entry(&self, layer: usize, entry: &Entry) -> Result<bool, StageError> {
+    /// The directory of files that stand in one, where walking down to it for each would take longer.
+    fn directory_of(&self, files: &[(usize, &Entry)]) -> Result<Option<OwnedFd>, StageError> {
+        let parent = files.first().and_then(|(_, entry)| entry.path.parent());
+        let Some(parent) = parent.filter(|_| files.len() >= WORTH_OPENING) else { return Ok(None) };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = calls::openat(&self.dir, parent.as_str(), flags, Mode::empty());
+        Ok(Some(opened.at("open", &self.shown.join(parent.as_str()))?))
+    }
+
+    /// Makes one, in its open directory if there is that; true if it is to be the service's.
+    fn entry(&self, layer: usize, entry: &Entry, dir: Option<&OwnedFd>) -> Result<bool, StageError> {
         let path = entry.path.as_str();
         let scratch = in_scratch(self.plan.record, path);
         if let Some(text) = self.plan.rendered.get(&entry.path) {
@@ -154,7 +167,7 @@ impl<'a> Placer<'a> {
                 } else if mode & 0o6000 != 0 {
                     self.copy(id, path, mode & !0o222)?;
                 } else {
-                    self.link(id, path, mode & !0o222)?;
+                    self.link(id, path, dir, mode & !0o222)?;
                 }
             }
         }
@@ -245,8 +258,12 @@ impl<'a> Placer<'a> {
         Ok(self.set_mode(&file, path, mode)?)
     }
 
-    fn link(&self, id: ObjectId, path: &str, mode: u32) -> Result<(), StageError> {
-        match calls::linkat(self.objects.dir(), &*id.path(), &self.dir, path, AtFlags::empty()) {
+    fn link(&self, id: ObjectId, path: &str, dir: Option<&OwnedFd>, mode: u32) -> Result<(), StageError> {
+        let (dir, name) = match (dir, path.rsplit_once('/')) {
+            (Some(dir), Some((_, name))) => (dir, name),
+            _ => (&self.dir, path),
+        };
+        match calls::linkat(self.objects.dir(), &*id.path(), dir, name, AtFlags::empty()) {
             Ok(()) => Ok(()),
             // Too many links to one inode, or a file system that has none, or whose links root alone may make.
             Err(Errno::MLINK | Errno::XDEV | Errno::OPNOTSUPP | Errno::PERM) => self.copy(id, path, mode),

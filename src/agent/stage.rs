@@ -125,7 +125,7 @@ fn make(desk: &mut Desk, request: &StageRequest) -> Result<Staged, AgentError> {
     let staging = desk.dir().releases().join(format!("{STAGING}{release}"));
     calls::create_dir(&staging, 0o777).at("create", &staging)?;
     let plan = Plan { bundle: &stager.bundle, record, rendered: &content.rendered, owner };
-    Placer::new(&plan, &objects, &staging)?.place()?;
+    with_sync(&objects, || Placer::new(&plan, &objects, &staging)?.place())?;
     let files = stager.bundle.tree()?.totals().0;
     let record = ReleaseRecord {
         format: RELEASE_FORMAT,
@@ -154,6 +154,24 @@ fn make(desk: &mut Desk, request: &StageRequest) -> Result<Staged, AgentError> {
         desk.root().let_pass(desk.dir())?;
     }
     Ok(staged(release, bundle, false, files, content.unit))
+}
+
+/// Places while the disk takes what was received, so that less is left for the sync at the end.
+fn with_sync(objects: &Objects, place: impl FnOnce() -> Result<(), StageError>) -> Result<(), AgentError> {
+    if !objects.are_unsynced()? {
+        return Ok(place()?);
+    }
+    std::thread::scope(|scope| {
+        let sync = || sync_file_system(objects.path());
+        let syncing = std::thread::Builder::new().spawn_scoped(scope, sync);
+        place()?;
+        // It may be the only one to be told of a write that failed. That there was no thread for it does not matter.
+        match syncing.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(synced)) => Ok(synced?),
+            Ok(Err(_)) => Err(AgentError::Internal("the thread that syncs ended".to_owned())),
+            Err(_) => Ok(()),
+        }
+    })
 }
 
 fn staged(release: ReleaseName, bundle: Digest, existing: bool, files: u64, unit: Option<Unit>) -> Staged {

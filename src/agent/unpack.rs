@@ -3,16 +3,17 @@
 //! # Invariants
 //!
 //! * Bytes held in memory stay within [`BUDGET`], whatever is sent, and however fast.
+//! * Pieces of large files are written as they come, and hashed in their order.
 //! * Only contents that are lacking are written, and only under their own digests.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::bundles::object_of;
 use super::error::AgentError;
-use super::objects::{ObjectId, Objects, Pending};
+use super::objects::{ALIGNMENT, ObjectId, Objects, Pending};
 use super::wire::{self, Item, MAX_PATCH, WireError};
 use super::workers;
 use crate::bundle::{Toc, frame, layout};
@@ -25,8 +26,36 @@ const BUDGET: u64 = 96 << 20;
 /// Buffers that are kept to be used again.
 const MAX_KEPT: usize = 8;
 
-/// Pieces of a large file that may wait for the one before them.
-const MAX_WAITING: usize = 32;
+const PIECE: usize = 4 << 20;
+const _: () = assert!(PIECE as u64 == layout::PIECE);
+
+/// Room for one unpacked frame, aligned as direct writing wants it.
+struct Raw {
+    bytes: Vec<u8>,
+    start: usize,
+    size: usize,
+}
+
+impl Raw {
+    fn new() -> Self {
+        let bytes = vec![0; PIECE + ALIGNMENT];
+        // Where that cannot be told the file is written the ordinary way.
+        let start = Some(bytes.as_ptr().align_offset(ALIGNMENT)).filter(|start| *start < ALIGNMENT);
+        Self { bytes, start: start.unwrap_or(0), size: 0 }
+    }
+
+    /// Unpacks a frame of `size` bytes into it.
+    fn unpack(&mut self, frame: &[u8], size: u64) -> std::io::Result<()> {
+        self.size = usize::try_from(size).unwrap_or(usize::MAX).min(PIECE);
+        frame::decompress_exact(frame, &mut self.bytes[self.start..self.start + self.size])
+    }
+
+    fn get(&self) -> &[u8] {
+        &self.bytes[self.start..self.start + self.size]
+    }
+}
+
+const OUT_OF_ORDER: &str = "the pieces of a large file are not in order";
 
 fn invalid(what: impl Into<String>) -> AgentError {
     WireError::Invalid(what.into()).into()
@@ -63,11 +92,12 @@ pub(super) fn unpack(
         objects,
         lacking: Mutex::new(lacking),
         assemblies: Mutex::new(HashMap::new()),
-        room: (Mutex::new(BUDGET), Condvar::new()),
+        room: (Mutex::new(Room { left: BUDGET, running: 0 }), Condvar::new()),
         failure: Mutex::new(None),
         wire_bytes: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
-        buffers: Buffers::at_most(MAX_KEPT, usize::try_from(2 * layout::PIECE).unwrap_or(usize::MAX)),
+        buffers: Buffers::at_most(MAX_KEPT, 2 * PIECE),
+        raws: Mutex::default(),
     };
     receiver.run(from)?;
     let left = lock(&receiver.lacking).len();
@@ -78,10 +108,40 @@ pub(super) fn unpack(
 
 /// A large file, piece by piece.
 struct Assembly<'a> {
-    pending: Option<Pending<'a>>,
+    /// Shared with whoever is writing a piece; `None` once it is published.
+    pending: Option<Arc<Pending<'a>>>,
     hasher: Hasher,
     next: u64,
-    waiting: BTreeMap<u64, Vec<u8>>,
+    /// Where pieces begin that are there or being written.
+    claimed: HashSet<u64>,
+    /// Written, but not hashed yet, with the room that each takes.
+    waiting: BTreeMap<u64, (Raw, u64)>,
+}
+
+impl<'a> Assembly<'a> {
+    fn new(pending: Pending<'a>) -> Self {
+        let (claimed, waiting) = (HashSet::new(), BTreeMap::new());
+        Self { pending: Some(Arc::new(pending)), hasher: Hasher::new(), next: 0, claimed, waiting }
+    }
+}
+
+/// What there is room for.
+struct Room {
+    /// Bytes.
+    left: u64,
+    /// Items that are being worked on, and will give back their room or hand it on to what they leave waiting.
+    running: usize,
+}
+
+/// Part of a large file, unpacked.
+struct Piece {
+    key: (usize, usize),
+    id: ObjectId,
+    /// Bytes of the file.
+    size: u64,
+    /// Where in the file it begins.
+    at: u64,
+    raw: Raw,
 }
 
 /// Large files by layer and entry; each is locked by whoever writes its next piece.
@@ -92,11 +152,12 @@ struct Receiver<'a> {
     objects: &'a Objects,
     lacking: Mutex<Lacking>,
     assemblies: Mutex<Assemblies<'a>>,
-    room: (Mutex<u64>, Condvar),
+    room: (Mutex<Room>, Condvar),
     failure: Mutex<Option<AgentError>>,
     wire_bytes: AtomicU64,
     bytes: AtomicU64,
     buffers: Buffers,
+    raws: Mutex<Vec<Raw>>,
 }
 
 impl<'a> Receiver<'a> {
@@ -114,13 +175,16 @@ impl<'a> Receiver<'a> {
                     Item::Patch { body, old_size, .. } => body.len() as u64 + old_size + MAX_PATCH / 4,
                 }
                 .min(BUDGET);
-                self.take_room(weight);
+                self.take_room(weight)?;
                 scope.spawn(move |_| {
-                    if let Err(error) = self.item(item) {
+                    let back = self.item(item, weight).unwrap_or_else(|error| {
                         // The first is the one to tell; later ones may follow from it.
                         lock(&self.failure).get_or_insert(error);
-                    }
-                    *lock(&self.room.0) += weight;
+                        weight
+                    });
+                    let mut room = lock(&self.room.0);
+                    room.left += back;
+                    room.running -= 1;
                     self.room.1.notify_all();
                 });
             }
@@ -132,12 +196,18 @@ impl<'a> Receiver<'a> {
         }
     }
 
-    fn take_room(&self, weight: u64) {
-        let mut left = lock(&self.room.0);
-        while *left < weight {
-            left = self.room.1.wait(left).unwrap_or_else(PoisonError::into_inner);
+    /// Waits for room. What takes it all and waits itself, for a piece that was not sent before it, waits in vain.
+    fn take_room(&self, weight: u64) -> Result<(), AgentError> {
+        let mut room = lock(&self.room.0);
+        while room.left < weight {
+            if room.running == 0 {
+                return Err(invalid(OUT_OF_ORDER));
+            }
+            room = self.room.1.wait(room).unwrap_or_else(PoisonError::into_inner);
         }
-        *left -= weight;
+        room.left -= weight;
+        room.running += 1;
+        Ok(())
     }
 
     fn toc(&self, layer: u32) -> Result<(usize, &'a Toc), AgentError> {
@@ -148,19 +218,23 @@ impl<'a> Receiver<'a> {
             .ok_or_else(|| invalid(format!("there is no layer {layer}")))
     }
 
-    fn item(&self, item: Item) -> Result<(), AgentError> {
+    /// Works on an item that takes `weight` of the room; says how much room there is again.
+    fn item(&self, item: Item, weight: u64) -> Result<u64, AgentError> {
         match item {
-            Item::End => Ok(()),
+            Item::End => {}
             Item::Frame { layer, frame, body } => {
-                self.frame(layer, frame, &body)?;
+                let raw = self.frame(layer, frame, &body)?;
                 self.buffers.give(body);
-                Ok(())
+                if let Some(piece) = raw {
+                    return self.piece(piece, weight);
+                }
             }
-            Item::Packed { layer, entries, body } => self.packed(layer, &entries, &body),
+            Item::Packed { layer, entries, body } => self.packed(layer, &entries, &body)?,
             Item::Patch { layer, entry, old, old_size, body } => {
-                self.patch(layer, entry, old, old_size, &body)
+                self.patch(layer, entry, old, old_size, &body)?;
             }
         }
+        Ok(weight)
     }
 
     /// Whether an object is still wanted.
@@ -182,12 +256,13 @@ impl<'a> Receiver<'a> {
         Ok(())
     }
 
-    fn frame(&self, layer: u32, number: u32, body: &[u8]) -> Result<(), AgentError> {
+    /// Adds the files of a frame; hands on the piece of a large one.
+    fn frame(&self, layer: u32, number: u32, body: &[u8]) -> Result<Option<Piece>, AgentError> {
         let (index, toc) = self.toc(layer)?;
         let described = toc.frames.get(number as usize);
         let described = described.ok_or_else(|| invalid(format!("layer {layer} has no frame {number}")))?;
-        let mut raw = self.buffers.take();
-        frame::decompress(body, described.tar_size, &mut raw).map_err(|source| WireError::Unpack {
+        let mut raw = self.raw();
+        raw.unpack(body, described.tar_size).map_err(|source| WireError::Unpack {
             what: format!("frame {number} of layer {layer}"),
             source,
         })?;
@@ -204,65 +279,75 @@ impl<'a> Receiver<'a> {
             if from >= to || !self.is_lacking(id) {
                 continue;
             }
-            let piece = usize::try_from(from - start).ok().zip(usize::try_from(to - start).ok());
-            let piece =
-                piece.and_then(|(from, to)| raw.get(from..to)).ok_or_else(|| invalid("a frame's place"))?;
             if to - from == size {
-                self.add(id, piece)?;
+                let piece = usize::try_from(from - start).ok().zip(usize::try_from(to - start).ok());
+                let piece = piece.and_then(|(from, to)| raw.get().get(from..to));
+                self.add(id, piece.ok_or_else(|| invalid("a frame's place"))?)?;
+            } else if (from, to) == (start, end) {
+                return Ok(Some(Piece { key: (index, at), id, size, at: from - offset, raw }));
             } else {
-                self.piece((index, at), id, size, from - offset, piece)?;
+                return Err(invalid("part of a file in a frame of other files"));
             }
         }
-        self.buffers.give(raw);
-        Ok(())
+        self.keep(raw);
+        Ok(None)
     }
 
-    fn piece(
-        &self,
-        key: (usize, usize),
-        id: ObjectId,
-        size: u64,
-        at: u64,
-        bytes: &[u8],
-    ) -> Result<(), AgentError> {
+    fn raw(&self) -> Raw {
+        let kept = lock(&self.raws).pop();
+        kept.unwrap_or_else(Raw::new)
+    }
+
+    fn keep(&self, raw: Raw) {
+        let mut raws = lock(&self.raws);
+        if raws.len() < MAX_KEPT {
+            raws.push(raw);
+        }
+    }
+
+    /// Writes a piece of a large file, and hashes it and those that wait for it once it is its turn; says how much
+    /// room there is again.
+    fn piece(&self, piece: Piece, weight: u64) -> Result<u64, AgentError> {
+        let Piece { key, id, size, at, raw } = piece;
         let assembly = {
             let mut assemblies = lock(&self.assemblies);
             if let Some(assembly) = assemblies.get(&key) {
                 Arc::clone(assembly)
             } else {
-                let pending = Some(self.objects.begin(id)?);
-                let new = Assembly { pending, hasher: Hasher::new(), next: 0, waiting: BTreeMap::new() };
+                let new = Assembly::new(self.objects.begin_large(id)?);
                 Arc::clone(assemblies.entry(key).or_insert_with(|| Arc::new(Mutex::new(new))))
             }
         };
+        let pending = {
+            let mut assembly = lock(&assembly);
+            // Nothing is written over what may have been hashed already.
+            if !assembly.claimed.insert(at) {
+                return Err(invalid(OUT_OF_ORDER));
+            }
+            let Some(pending) = assembly.pending.clone() else { return Ok(weight) };
+            pending
+        };
+        pending.write_at(raw.get(), at)?;
+        drop(pending);
         let mut assembly = lock(&assembly);
         let assembly = &mut *assembly;
-        let Some(pending) = &assembly.pending else { return Ok(()) };
-        if at != assembly.next {
-            if at > assembly.next && assembly.waiting.len() < MAX_WAITING {
-                assembly.waiting.insert(at, bytes.to_vec());
-                return Ok(());
-            }
-            return Err(invalid("the pieces of a large file are not in order"));
+        assembly.waiting.insert(at, (raw, weight));
+        let mut back = 0;
+        while let Some((raw, weight)) = assembly.waiting.remove(&assembly.next) {
+            assembly.hasher.update(raw.get());
+            assembly.next += raw.get().len() as u64;
+            back += weight;
+            self.keep(raw);
         }
-        let mut take = |bytes: &[u8]| -> Result<u64, AgentError> {
-            pending.write_at(bytes, assembly.next)?;
-            assembly.hasher.update(bytes);
-            assembly.next += bytes.len() as u64;
-            Ok(assembly.next)
-        };
-        let mut next = take(bytes)?;
-        while let Some(bytes) = assembly.waiting.remove(&next) {
-            next = take(&bytes)?;
-        }
+        // All pieces were written: each that is hashed was let go of by its writer before.
         if assembly.next == size
-            && let Some(pending) = assembly.pending.take()
+            && let Some(pending) = assembly.pending.take().and_then(Arc::into_inner)
         {
             pending.publish(std::mem::take(&mut assembly.hasher).finish())?;
             self.arrived(id, size);
             lock(&self.assemblies).remove(&key);
         }
-        Ok(())
+        Ok(back)
     }
 
     fn packed(&self, layer: u32, entries: &[u32], body: &[u8]) -> Result<(), AgentError> {
@@ -308,5 +393,97 @@ impl<'a> Receiver<'a> {
         let new = wire::apply_patch(&old, body, size)
             .map_err(|source| WireError::Unpack { what: format!("the patch of entry {entry}"), source })?;
         self.add(id, &new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use camino::Utf8PathBuf;
+
+    use super::*;
+    use crate::agent::layout::Root;
+    use crate::bundle::{Entry, Frame, Node};
+    use crate::model::{BundlePath, Digest};
+
+    /// More than there is room for at a time.
+    const SIZE: usize = 26 * PIECE + 5000;
+
+    struct Large {
+        content: Vec<u8>,
+        id: ObjectId,
+        toc: Toc,
+    }
+
+    impl Large {
+        /// A large file, the only one of its layer; what stands before its data is of no interest here.
+        fn new() -> Self {
+            let content: Vec<u8> = (0..SIZE).map(|n| (n / 999 % 251) as u8).collect();
+            let id = ObjectId { digest: Digest::of(&content), executable: false };
+            let node = Node::File { mode: 0o644, size: SIZE as u64, digest: id.digest };
+            let frames = layout::data_pieces(SIZE as u64).map(|range| Frame {
+                offset: 0,
+                size: 0,
+                tar_offset: 512 + range.start,
+                tar_size: range.end - range.start,
+            });
+            let toc = Toc {
+                entries: vec![Entry { path: BundlePath::new("large").unwrap(), node }],
+                offsets: vec![512],
+                frames: frames.collect(),
+            };
+            Self { content, id, toc }
+        }
+
+        /// The items of these frames, and the end.
+        fn stream(&self, frames: impl IntoIterator<Item = usize>) -> Vec<u8> {
+            let mut stream = Vec::new();
+            for number in frames {
+                let piece = self.content.chunks(PIECE).nth(number).unwrap();
+                let mut body = Vec::new();
+                frame::compress_data(piece, 1, &mut body).unwrap();
+                let frame = u32::try_from(number).unwrap();
+                Item::Frame { layer: 0, frame, body }.write(&mut stream).unwrap();
+            }
+            Item::End.write(&mut stream).unwrap();
+            stream
+        }
+
+        fn receive(&self, stream: &[u8], objects: &Objects) -> Result<Arrived, AgentError> {
+            let lacking = Lacking::from([(self.id, (0, 0, SIZE as u64))]);
+            unpack(std::slice::from_ref(&self.toc), objects, lacking, &mut &stream[..])
+        }
+    }
+
+    fn root() -> (tempfile::TempDir, Root) {
+        // Not on a file system in memory, where nothing can be written past the page cache.
+        let temporary = tempfile::tempdir_in("/var/tmp").unwrap();
+        let path = Utf8PathBuf::from_path_buf(temporary.path().join("root")).unwrap();
+        (temporary, Root::create(&path, 0o700).unwrap())
+    }
+
+    #[test]
+    fn a_large_file_is_whole_in_whatever_order_its_pieces_come() {
+        let (_keep, root) = root();
+        let large = Large::new();
+        for order in [(0..27).collect::<Vec<_>>(), [3, 1, 2, 0, 26].into_iter().chain(4..26).collect()] {
+            let objects = Objects::open_to_add(&root).unwrap();
+            let arrived = large.receive(&large.stream(order), &objects).unwrap();
+            assert_eq!((arrived.left, arrived.bytes), (0, SIZE as u64));
+            assert!(objects.has(large.id, SIZE as u64));
+            assert!(objects.read(large.id, SIZE as u64).unwrap() == large.content);
+        }
+    }
+
+    #[test]
+    fn a_piece_that_never_comes_is_not_waited_for() {
+        let (_keep, root) = root();
+        let large = Large::new();
+        let objects = Objects::open_to_add(&root).unwrap();
+        let said = |stream: &[u8]| large.receive(stream, &objects).unwrap_err().to_string();
+        assert!(large.receive(&large.stream([1, 2]), &objects).unwrap().left == 1);
+        // The others wait for the first, and take all the room meanwhile.
+        assert!(said(&large.stream((1..27).chain([0]))).contains(OUT_OF_ORDER));
+        assert!(said(&large.stream([0, 1, 2, 2])).contains(OUT_OF_ORDER));
+        assert!(!objects.has(large.id, SIZE as u64));
     }
 }

@@ -102,6 +102,11 @@ fn end(marker: &File) -> std::io::Result<()> {
     marker.set_permissions(std::fs::Permissions::from_mode(0o600 | ENDED))
 }
 
+/// Whether a process that is not adding any more left a marker: what it added was not synced yet.
+pub(super) fn are_there(objects: &Utf8Path) -> Result<bool, IoError> {
+    Ok(markers(objects)?.iter().any(|marker| !marker.open))
+}
+
 fn markers(objects: &Utf8Path) -> Result<Vec<Marker>, IoError> {
     let mut found = Vec::new();
     for entry in objects.read_dir_utf8().at("read", objects)? {

@@ -88,30 +88,43 @@ fn is_dense(piece: &[u8]) -> io::Result<bool> {
 
 /// Unpacks a frame that holds exactly `size` bytes into `out`, which is cleared first.
 pub fn decompress(frame: &[u8], size: u64, out: &mut Vec<u8>) -> io::Result<()> {
-    let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-    // A frame never holds more than a piece, so a lying size cannot ask for more memory than this.
-    let size = usize::try_from(size)
-        .ok()
-        .filter(|size| *size as u64 <= PIECE)
-        .ok_or_else(|| wrong("the frame is too large"))?;
+    let size = room_for(size)?;
+    out.clear();
+    out.reserve(size);
+    decompress_into(frame, out)?;
+    if out.len() == size { Ok(()) } else { Err(wrong(OTHER_SIZE)) }
+}
+
+/// Unpacks a frame that holds exactly as many bytes as `out` has.
+pub fn decompress_exact(frame: &[u8], out: &mut [u8]) -> io::Result<()> {
+    let size = room_for(out.len() as u64)?;
+    if decompress_into(frame, out)? == size { Ok(()) } else { Err(wrong(OTHER_SIZE)) }
+}
+
+const OTHER_SIZE: &str = "the frame holds another number of bytes than the table says";
+
+fn wrong(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
+}
+
+/// A frame never holds more than a piece, so a lying size cannot ask for more memory than this.
+fn room_for(size: u64) -> io::Result<usize> {
+    let size = usize::try_from(size).ok().filter(|size| *size as u64 <= PIECE);
+    size.ok_or_else(|| wrong("the frame is too large"))
+}
+
+fn decompress_into<B: zstd::zstd_safe::WriteBuf + ?Sized>(frame: &[u8], out: &mut B) -> io::Result<usize> {
     match zstd::zstd_safe::find_frame_compressed_size(frame) {
         Ok(length) if length == frame.len() => {}
         _ => return Err(wrong("these bytes are not one zstd frame")),
     }
-    out.clear();
-    out.reserve(size);
     DECOMPRESSOR.with_borrow_mut(|slot| {
         let decompressor = match slot {
             Some(decompressor) => decompressor,
             None => slot.insert(Decompressor::new()?),
         };
         decompressor.decompress_to_buffer(frame, out)
-    })?;
-    if out.len() == size {
-        Ok(())
-    } else {
-        Err(wrong("the frame holds another number of bytes than the table says"))
-    }
+    })
 }
 
 #[cfg(test)]

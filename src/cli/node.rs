@@ -294,6 +294,9 @@ fn say(line: &impl Serialize) -> Result<(), Failure> {
     print(&format!("{text}\n"))
 }
 
+/// How much of a push waits to be read.
+const PIPE: usize = 1 << 20;
+
 /// Requests, one a line, until stdin ends; the exit code is that of the last failure.
 fn calls(root: &Utf8Path) -> Result<u8, Failure> {
     let mut from = BufReader::new(std::io::stdin());
@@ -317,7 +320,9 @@ fn calls(root: &Utf8Path) -> Result<u8, Failure> {
 }
 
 fn receive(path: &Utf8Path) -> Result<u8, Failure> {
-    let mut from = BufReader::with_capacity(1 << 20, std::io::stdin());
+    // Fewer turns between sshd and this; a pipe that stays as small as it is, or no pipe, works as well.
+    let _ = rustix::pipe::fcntl_setpipe_size(std::io::stdin(), PIPE);
+    let mut from = BufReader::with_capacity(PIPE, std::io::stdin());
     let received = (|| {
         let line = agent::read_line(&mut from, 1 << 20)?;
         let header: agent::wire::ReceiveHeader =

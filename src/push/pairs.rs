@@ -1,10 +1,12 @@
 //! Which old file a new one is probably made from: by path, by path without versions, by name.
 
+use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
 
 use super::source::{At, Source};
 use crate::agent::ObjectId;
 use crate::agent::wire::MAX_PATCH;
+use crate::bundle::Entry;
 
 /// Files of like names that are told apart by their paths.
 const COMPARED: usize = 32;
@@ -25,21 +27,25 @@ type ByKey = HashMap<String, Vec<(At, u64)>>;
 
 /// Pairs each content of `new` that `old` does not have with one that it does, where one is like it.
 pub(super) fn pairs(old: &Source, new: &Source) -> Vec<Pair> {
+    let olds = || old.files().filter(|(_, entry, _)| entry.size() <= MAX_PATCH);
     let mut there: HashMap<ObjectId, At> = HashMap::new();
-    let (mut paths, mut stripped, mut names) = (HashMap::new(), ByKey::new(), ByKey::new());
-    for (at, entry, id) in old.files().filter(|(_, entry, _)| entry.size() <= MAX_PATCH) {
+    for (at, _, id) in olds() {
         there.entry(id).or_insert(at);
-        let path = entry.path.as_str();
-        paths.insert(path, at);
-        stripped.entry(without_versions(path)).or_default().push((at, entry.size()));
-        names.entry(without_versions(name(path))).or_default().push((at, entry.size()));
     }
     let mut seen = HashSet::new();
+    let wanted: Vec<_> = new
+        .files()
+        .filter(|(_, entry, id)| !there.contains_key(id) && entry.size() <= MAX_PATCH && seen.insert(*id))
+        .collect();
+    if wanted.is_empty() {
+        return Vec::new();
+    }
+    let paths: HashMap<&str, At> = olds().map(|(at, entry, _)| (entry.path.as_str(), at)).collect();
+    // Most find their partner by its path.
+    let stripped = LazyCell::new(|| by_key(olds(), without_versions));
+    let names = LazyCell::new(|| by_key(olds(), |path| without_versions(name(path))));
     let mut pairs = Vec::new();
-    for (at, entry, id) in new.files() {
-        if there.contains_key(&id) || entry.size() > MAX_PATCH || !seen.insert(id) {
-            continue;
-        }
+    for (at, entry, id) in wanted {
         let path = entry.path.as_str();
         // Of several, the one whose path is most like it; of too many to compare, the one of the nearest size.
         let like = |found: Option<&Vec<(At, u64)>>| {
@@ -68,7 +74,15 @@ pub(super) fn pairs(old: &Source, new: &Source) -> Vec<Pair> {
     pairs
 }
 
-fn object(entry: &crate::bundle::Entry) -> Option<ObjectId> {
+fn by_key<'a>(files: impl Iterator<Item = (At, &'a Entry, ObjectId)>, key: impl Fn(&str) -> String) -> ByKey {
+    let mut found = ByKey::new();
+    for (at, entry, _) in files {
+        found.entry(key(entry.path.as_str())).or_default().push((at, entry.size()));
+    }
+    found
+}
+
+fn object(entry: &Entry) -> Option<ObjectId> {
     match &entry.node {
         crate::bundle::Node::File { mode, digest, .. } => {
             Some(ObjectId { digest: *digest, executable: mode & 0o111 != 0 })

@@ -1,6 +1,6 @@
 //! One bundle to one node: tables first, then what it lacks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,15 +14,16 @@ use super::observer::{Observer, Phase};
 use super::pairs::{Pair, pairs};
 use super::patches::Patches;
 use super::pool::Pool;
-use super::source::{At, Source};
+use super::source::{At, Layers, Source, read_table};
 use crate::agent::wire::{
     Item, MAX_PATCH, Missing, PUSH_FORMAT, PatchedToc, PushLine, ReceiveHeader, make_patch,
 };
 use crate::agent::{Have, Request, WantedObject};
+use crate::bundle::manifest::Layer;
 use crate::fs::{DirLock, LockKind};
-use crate::model::{Cancel, Digest};
+use crate::model::{Cancel, Digest, Reference};
 use crate::remote::{Receiving, Remote, RemoteError};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, StoredBundle};
 
 /// What all nodes share of what was read.
 const POOL: u64 = 64 << 20;
@@ -45,6 +46,7 @@ struct State {
     store: Store,
     cancel: Cancel,
     pool: Pool<PieceKey>,
+    layers: Layers,
     sources: Once<Digest, Source>,
     plans: Once<(Digest, Digest), Plan>,
     patches: Once<(Digest, Digest), Patches>,
@@ -88,6 +90,7 @@ impl Pusher {
             cancel: cancel.clone(),
             // Where there is only one node nobody else wants what it had.
             pool: Pool::new(if parallel <= 1 { NODE_SHARE } else { POOL.max(parallel as u64 * NODE_SHARE) }),
+            layers: Layers::default(),
             sources: Mutex::default(),
             plans: Mutex::default(),
             patches: Mutex::default(),
@@ -116,7 +119,7 @@ impl Pusher {
     async fn source(&self, digest: Digest) -> Result<Arc<Source>, PushError> {
         let state = Arc::clone(&self.0);
         once(&self.0.sources, digest, async || {
-            blocking(move || Ok(Source::open(&state.store, digest)?)).await
+            blocking(move || Ok(Source::open(&state.store, digest, &state.layers)?)).await
         })
         .await
     }
@@ -169,6 +172,16 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => Err(PushError::Internal(error.to_string())),
+    }
+}
+
+/// The manifests of bundles; `None` if the store lacks one.
+fn described(store: &Store, bundles: &[Digest]) -> Result<Option<Vec<StoredBundle>>, PushError> {
+    let found = bundles.iter().map(|digest| store.bundle(&Reference::Digest(*digest)));
+    match found.collect() {
+        Ok(found) => Ok(Some(found)),
+        Err(StoreError::NoBundle { .. } | StoreError::NoBlob { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -332,48 +345,37 @@ impl Sending<'_> {
 
     async fn table(&self, stream: &mut Receiving, layer: usize) -> Result<(), PushError> {
         let (state, source) = (Arc::clone(self.state), Arc::clone(&self.source));
-        let table = blocking(move || {
-            let mut table = Vec::new();
-            source.read_table(&state.store, layer, &mut table)?;
-            Ok(table)
-        });
+        let table = blocking(move || Ok(read_table(&state.store, &source.described.layers[layer])?));
         self.send(stream, table.await?.into()).await
     }
 
     /// Layers whose tables no bundle of the node had when it was connected to, and those of them that travel as
     /// patches, with their patches: the node will ask for the tables.
     async fn unasked(&self) -> Result<(Vec<usize>, Vec<(PatchedToc, Arc<Vec<u8>>)>), PushError> {
-        let mut known = std::collections::HashSet::new();
-        let mut like: Option<Arc<Source>> = None;
-        for digest in self.remote.bundles() {
-            // What the store does not have any more it cannot tell about; then the node asks.
-            match self.pusher.source(*digest).await {
-                Ok(source) => {
-                    known.extend(source.described.layers.iter().map(|layer| layer.place.digest));
-                    if source.role == self.source.role {
-                        like = Some(source);
-                    }
-                }
-                Err(PushError::Store(StoreError::NoBundle { .. } | StoreError::NoBlob { .. })) => {
-                    return Ok((Vec::new(), Vec::new()));
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        let (state, there) = (Arc::clone(self.state), self.remote.bundles().to_vec());
+        // What the store does not have any more it cannot tell about; then the node asks.
+        let Some(there) = blocking(move || described(&state.store, &there)).await? else {
+            return Ok((Vec::new(), Vec::new()));
+        };
+        let like = there.iter().rev().find(|bundle| bundle.tagged.role == self.source.role);
+        let known: HashSet<Digest> = there
+            .iter()
+            .flat_map(|bundle| bundle.manifest.layers.iter().map(|layer| layer.place.digest))
+            .collect();
         let (mut plain, mut patched) = (Vec::new(), Vec::new());
         for (layer, described) in self.source.described.layers.iter().enumerate() {
             let place = described.place;
             if known.contains(&place.digest) {
                 continue;
             }
-            match &like {
-                Some(old) if layer < old.described.layers.len() && place.size >= TABLE => {
-                    let from = old.described.layers[layer].place.digest;
-                    let patch = self.table_patch(old, layer).await?;
+            match like.and_then(|old| old.manifest.layers.get(layer)) {
+                Some(old) if place.size >= TABLE => {
+                    let patch = self.table_patch(old, described).await?;
                     if patch.is_empty() {
                         plain.push(layer);
                     } else {
-                        patched.push((PatchedToc { layer, from, size: patch.len() as u64 }, patch));
+                        let (from, size) = (old.place.digest, patch.len() as u64);
+                        patched.push((PatchedToc { layer, from, size }, patch));
                     }
                 }
                 _ => plain.push(layer),
@@ -382,19 +384,16 @@ impl Sending<'_> {
         Ok((plain, patched))
     }
 
-    /// What turns the table of a layer of `old` into that of the same layer here; empty if it saves little.
-    async fn table_patch(&self, old: &Arc<Source>, layer: usize) -> Result<Arc<Vec<u8>>, PushError> {
-        let places = [old, &self.source].map(|source| source.described.layers[layer].place);
-        let key = (places[0].digest, places[1].digest);
-        let (state, old, new) = (Arc::clone(self.state), Arc::clone(old), Arc::clone(&self.source));
+    /// What turns the table of the layer `old` into that of `new`; empty if it saves little.
+    async fn table_patch(&self, old: &Layer, new: &Layer) -> Result<Arc<Vec<u8>>, PushError> {
+        let key = (old.place.digest, new.place.digest);
+        let (state, old, new) = (Arc::clone(self.state), old.clone(), new.clone());
         once(&self.state.tables, key, async || {
             blocking(move || {
-                if places.iter().any(|place| place.size > MAX_PATCH) {
+                if old.place.size.max(new.place.size) > MAX_PATCH {
                     return Ok(Vec::new());
                 }
-                let (mut from, mut to) = (Vec::new(), Vec::new());
-                old.read_table(&state.store, layer, &mut from)?;
-                new.read_table(&state.store, layer, &mut to)?;
+                let (from, to) = (read_table(&state.store, &old)?, read_table(&state.store, &new)?);
                 let patch = make_patch(&from, &to, 3).unwrap_or_default();
                 Ok(if patch.len() * 10 < to.len() * 8 { patch } else { Vec::new() })
             })

@@ -1,9 +1,14 @@
 //! A bundle of the store, opened once for all nodes that get it.
+//!
+//! Bundles of one role share most of their layers, and reading a layer's table is most of opening a bundle: each layer
+//! is opened once, whichever bundles have it.
 
+use std::collections::HashMap;
 use std::os::unix::fs::FileExt as _;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::agent::ObjectId;
-use crate::bundle::manifest::MAX_MANIFEST;
+use crate::bundle::manifest::{Layer, MAX_MANIFEST};
 use crate::bundle::{Entry, Manifest, Node};
 use crate::fs::IoResultExt as _;
 use crate::model::{Digest, Reference, Role};
@@ -18,7 +23,24 @@ pub struct Source {
     pub(super) manifest: Vec<u8>,
     pub(super) config: Vec<u8>,
     pub(super) described: Manifest,
-    pub(super) layers: Vec<LayerReader>,
+    pub(super) layers: Vec<Arc<LayerReader>>,
+}
+
+/// Layers that are open, by the digests of their blobs and of their tables.
+#[derive(Debug, Default)]
+pub struct Layers(Mutex<HashMap<(Digest, Digest), Arc<LayerReader>>>);
+
+impl Layers {
+    fn open(&self, store: &Store, layer: &Layer) -> Result<Arc<LayerReader>, StoreError> {
+        let key = (layer.digest, layer.place.digest);
+        let open = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reader) = open().get(&key) {
+            return Ok(Arc::clone(reader));
+        }
+        // Who asks for the same one meanwhile opens it too; one of the two stays.
+        let reader = Arc::new(store.layer(layer)?);
+        Ok(Arc::clone(open().entry(key).or_insert(reader)))
+    }
 }
 
 /// A file's place in a bundle.
@@ -28,11 +50,19 @@ pub(super) struct At {
     pub(super) entry: usize,
 }
 
+/// Bytes of a layer's table of contents, as they are in its blob.
+pub(super) fn read_table(store: &Store, layer: &Layer) -> Result<Vec<u8>, StoreError> {
+    let mut table = vec![0; usize::try_from(layer.place.size).unwrap_or(0)];
+    let blob = store.open_blob(&layer.digest)?;
+    blob.read_exact_at(&mut table, layer.place.offset).at("read", &store.blob_path(&layer.digest))?;
+    Ok(table)
+}
+
 impl Source {
     /// Opens a bundle and its layers' tables.
-    pub fn open(store: &Store, digest: Digest) -> Result<Self, StoreError> {
+    pub fn open(store: &Store, digest: Digest, layers: &Layers) -> Result<Self, StoreError> {
         let bundle = store.bundle(&Reference::Digest(digest))?;
-        let layers = bundle.manifest.layers.iter().map(|layer| store.layer(layer));
+        let layers = bundle.manifest.layers.iter().map(|layer| layers.open(store, layer));
         Ok(Self {
             digest,
             role: bundle.tagged.role,
@@ -41,21 +71,6 @@ impl Source {
             layers: layers.collect::<Result<_, _>>()?,
             described: bundle.manifest,
         })
-    }
-
-    /// Bytes of a layer's table of contents, as they are in its blob; appended to `out`.
-    pub(super) fn read_table(
-        &self,
-        store: &Store,
-        layer: usize,
-        out: &mut Vec<u8>,
-    ) -> Result<(), StoreError> {
-        let described = &self.described.layers[layer];
-        let start = out.len();
-        out.resize(start + usize::try_from(described.place.size).unwrap_or(0), 0);
-        let blob = store.open_blob(&described.digest)?;
-        let path = store.blob_path(&described.digest);
-        Ok(blob.read_exact_at(&mut out[start..], described.place.offset).at("read", &path)?)
     }
 
     /// The files that have a content of their own, with the object that each becomes.
