@@ -4,7 +4,6 @@
 //! unpacked again for the tar's digest) while the batch before is hashed and written. The two digests
 //! that need the bytes in order, of the tar and of the blob, run beside each other.
 
-use std::io::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,11 +12,11 @@ use rayon::prelude::*;
 
 use super::collect::{Collected, Content, Shared, release, wait};
 use super::spill::Keeper;
-use super::sync::Syncer;
+use super::writer::{Outgoing, Writer};
 use super::{Stage, Stages, WorkError};
 use crate::bundle::layout::{self, Piece};
 use crate::bundle::{Entry, Node, Toc, TocPlace, frame, tar};
-use crate::fs::{IoResultExt as _, Staged};
+use crate::fs::Staged;
 use crate::model::{Digest, Hasher};
 
 /// A finished layer, not yet published.
@@ -33,7 +32,7 @@ pub(super) struct LayerBlob {
     pub place: TocPlace,
     /// The table.
     pub toc: Toc,
-    /// The file; on the disk once the syncer has finished.
+    /// The file; on the disk once the writer has finished.
     pub staged: Arc<Staged>,
 }
 
@@ -50,13 +49,9 @@ struct Output<'a> {
     tar: Hasher,
     sizes: Vec<u64>,
     written: u64,
-    syncer: &'a Syncer,
+    file: Outgoing<'a>,
     stages: &'a Stages,
-    unsynced: u64,
 }
-
-/// Bytes after which the disk is asked to start writing.
-const SYNC_EVERY: u64 = 32 << 20;
 
 /// Writes the layer of `collected`, which stands in path order, to a nameless file in `dir`.
 pub(super) fn assemble(
@@ -64,35 +59,34 @@ pub(super) fn assemble(
     shared: &Shared,
     keeper: &Keeper,
     dir: &Utf8Path,
-    syncer: &Syncer,
+    writer: &Writer,
 ) -> Result<LayerBlob, WorkError> {
     let entries: Vec<_> = collected.iter().map(|collected| collected.entry.clone()).collect();
     let pieces = layout::pieces(&entries);
     let staged = Arc::new(Staged::new_in(dir)?);
     let mut output = Output {
+        file: writer.file(Arc::clone(&staged)),
         staged,
         blob: Hasher::new(),
         tar: Hasher::new(),
         sizes: Vec::with_capacity(pieces.len()),
         written: 0,
-        syncer,
         stages: &shared.stages,
-        unsynced: 0,
     };
     let mut ready: Vec<Made> = Vec::new();
     for batch in pieces.chunks(shared.budget.batch) {
         shared.cancel.check()?;
         let make = || batch.par_iter().map(|piece| make(piece, &collected, shared, keeper)).collect();
-        let write = || output.write(&ready, dir);
+        let write = || output.write(&ready);
         let (made, written): (Result<Vec<Made>, WorkError>, _) = rayon::join(make, write);
         written?;
         give_back(std::mem::replace(&mut ready, made?), shared);
         // What the batch held is in `ready` now.
         forget(batch, &mut collected, keeper);
     }
-    output.write(&ready, dir)?;
+    output.write(&ready)?;
     give_back(ready, shared);
-    output.finish(entries, dir)
+    output.finish(entries)
 }
 
 fn give_back(made: Vec<Made>, shared: &Shared) {
@@ -201,16 +195,14 @@ fn zeros(out: &mut Vec<u8>, count: u64) {
 }
 
 impl Output<'_> {
-    fn write(&mut self, made: &[Made], dir: &Utf8Path) -> Result<(), WorkError> {
-        let (tar, blob, staged) = (&mut self.tar, &mut self.blob, &self.staged);
+    fn write(&mut self, made: &[Made]) -> Result<(), WorkError> {
+        let (tar, blob, file) = (&mut self.tar, &mut self.blob, &mut self.file);
         let stages = self.stages;
         let hash_tar = || stages.time(Stage::Tar, || made.iter().for_each(|made| tar.update(&made.raw)));
         let write = || -> Result<(), WorkError> {
             for made in made {
                 stages.time(Stage::Blob, || blob.update(&made.packed));
-                stages
-                    .time(Stage::Write, || staged.file().write_all(&made.packed))
-                    .at("write a layer to", dir)?;
+                file.write(&made.packed)?;
             }
             Ok(())
         };
@@ -218,22 +210,17 @@ impl Output<'_> {
         for made in made {
             self.sizes.push(made.packed.len() as u64);
             self.written += made.packed.len() as u64;
-            self.unsynced += made.packed.len() as u64;
-        }
-        if self.unsynced >= SYNC_EVERY {
-            self.unsynced = 0;
-            self.syncer.start(Arc::clone(&self.staged));
         }
         Ok(())
     }
 
-    fn finish(mut self, entries: Vec<Entry>, dir: &Utf8Path) -> Result<LayerBlob, WorkError> {
+    fn finish(mut self, entries: Vec<Entry>) -> Result<LayerBlob, WorkError> {
         let toc = Toc::new(entries, self.sizes.iter().copied());
         let table = toc.encode().map_err(WorkError::Compress)?;
         let (trailer, place) = TocPlace::trailer(&table, self.written);
         self.blob.update(&trailer);
-        self.staged.file().write_all(&trailer).at("write a layer to", dir)?;
-        self.syncer.start(Arc::clone(&self.staged));
+        self.file.write(&trailer)?;
+        self.file.finish();
         Ok(LayerBlob {
             digest: self.blob.finish(),
             size: self.written + trailer.len() as u64,
@@ -285,7 +272,7 @@ mod tests {
             stages: Stages::default(),
         });
         let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build().unwrap();
-        let syncer = Syncer::new();
+        let writer = Writer::new(Arc::clone(&shared));
         let blob = pool.install(|| {
             let keeper = Arc::new(Keeper::new(budget, dir.to_owned()));
             let mut collector = Collector::new(Arc::clone(&shared), Arc::clone(&keeper), Some(path("top")));
@@ -303,9 +290,9 @@ mod tests {
             collector.symlink(path("link"), "d1/f1".to_owned()).unwrap();
             // The first name in path order comes last.
             collector.hard_link(path("d0/a-name"), path("d3/f3")).unwrap();
-            assemble(collector.finish(), &shared, &keeper, dir, &syncer).unwrap()
+            assemble(collector.finish(), &shared, &keeper, dir, &writer).unwrap()
         });
-        syncer.finish().unwrap();
+        writer.finish(dir).unwrap();
         blob
     }
 
@@ -368,7 +355,7 @@ mod tests {
             stages: Stages::default(),
         });
         let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build().unwrap();
-        let syncer = Syncer::new();
+        let writer = Writer::new(Arc::clone(&shared));
         let blob = pool.install(|| {
             let keeper = Arc::new(Keeper::new(budget, dir.to_owned()));
             let mut collector = Collector::new(Arc::clone(&shared), Arc::clone(&keeper), None);
@@ -377,9 +364,9 @@ mod tests {
                 let mode = if *executable { 0o755 } else { 0o644 };
                 collector.file(path(name), mode, *size as u64, &mut &bytes[..]).unwrap();
             }
-            assemble(collector.finish(), &shared, &keeper, dir, &syncer).unwrap()
+            assemble(collector.finish(), &shared, &keeper, dir, &writer).unwrap()
         });
-        syncer.finish().unwrap();
+        writer.finish(dir).unwrap();
         blob
     }
 

@@ -7,6 +7,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::writer::CHUNK;
 use crate::bundle::layout::PIECE;
 
 /// The least budget that a build is promised to work with: 64 MiB.
@@ -21,6 +22,8 @@ pub(super) struct Budget {
     pub batch: usize,
     /// Layers that are worked on at the same time, at least 1.
     pub layers: usize,
+    /// Chunks on their way to the disk, at least one for each layer.
+    pub chunks: usize,
     kept: AtomicU64,
     flying: AtomicU64,
 }
@@ -36,8 +39,9 @@ impl Budget {
         let batch = usize::try_from(rest / 4 / (each * layers as u64)).unwrap_or(1).clamp(1, 2 * jobs.max(1));
         let assembling = each * (layers * batch) as u64;
         let flight = (rest / 6).clamp(2 * PIECE, 16 * PIECE * layers as u64);
-        let keep = rest.saturating_sub(assembling + flight);
-        Self { keep, flight, batch, layers, kept: AtomicU64::new(0), flying: AtomicU64::new(0) }
+        let chunks = layers + usize::try_from(memory >> 25).unwrap_or(16).clamp(2, 16);
+        let keep = rest.saturating_sub(assembling + flight + (chunks * CHUNK) as u64);
+        Self { keep, flight, batch, layers, chunks, kept: AtomicU64::new(0), flying: AtomicU64::new(0) }
     }
 
     /// Takes `bytes` of the share for what is kept; `false` when they must be spilled.

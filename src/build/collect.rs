@@ -207,7 +207,7 @@ impl Collector {
 }
 
 /// Does some other work of the pool, or waits a moment if there is none.
-fn help() {
+pub(super) fn help() {
     match rayon::yield_now() {
         Some(rayon::Yield::Executed) => {}
         Some(rayon::Yield::Idle) | None => std::thread::sleep(Duration::from_micros(50)),

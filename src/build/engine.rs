@@ -22,7 +22,7 @@ use super::commit::{Commit, Made};
 use super::compose::{self, Part, Ready};
 use super::source::{ArtifactSource, ConfRead, read_conf};
 use super::work::{self, Done, Job, Source, Workshop};
-use super::{Budget, BuildError, Observer, Options, Stages, Syncer, lock};
+use super::{Budget, BuildError, Observer, Options, Stages, Writer, lock};
 use crate::archive::Limits;
 use crate::fs::LockKind;
 use crate::model::{Buffers, BundlePath, Cancel, Digest, Role};
@@ -152,7 +152,6 @@ impl Build<'_> {
         let mut parts = self.cached_parts(plans, &found);
         let jobs = jobs(plans, &found, &parts);
         self.observe(plans, &jobs);
-        let syncer = Syncer::new();
         let shared = Arc::new(Shared {
             budget: Arc::new(Budget::new(self.options.memory, self.options.jobs)),
             buffers: Buffers::default(),
@@ -160,11 +159,12 @@ impl Build<'_> {
             level: self.options.level,
             stages: Stages::default(),
         });
+        let writer = Writer::new(Arc::clone(&shared));
         let dir = self.store.blobs();
         let workshop = Workshop {
             shared: &shared,
             dir: &dir,
-            syncer: &syncer,
+            writer: &writer,
             limits: Limits { max_unpacked: self.options.max_unpacked },
             observer: self.observer,
         };
@@ -184,7 +184,7 @@ impl Build<'_> {
         self.check_lock(&found)?;
         let bundles = self.compose(plans, &found, &parts, workshop, &mut made)?;
         self.cancel.check()?;
-        syncer.finish()?;
+        writer.finish(&dir)?;
         let commit = Commit { folder: self.folder, store: &self.store, options: self.options };
         let mut cache = cache.into_inner().unwrap_or_else(PoisonError::into_inner);
         let artifacts = found.values().collect::<Vec<_>>();

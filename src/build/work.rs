@@ -12,8 +12,7 @@ use camino::Utf8Path;
 use super::collect::{Collector, Shared};
 use super::source::{ArtifactSource, FilesSource};
 use super::spill::Keeper;
-use super::sync::Syncer;
-use super::{BuildError, LayerBlob, Observer, WorkError, assemble};
+use super::{BuildError, LayerBlob, Observer, WorkError, Writer, assemble};
 use crate::archive::{self, Limits, VisitError, Visitor};
 use crate::bundle::Node;
 use crate::model::{BundlePath, Digest, Role};
@@ -56,7 +55,7 @@ pub(super) struct Done {
 pub(super) struct Workshop<'a> {
     pub shared: &'a Arc<Shared>,
     pub dir: &'a Utf8Path,
-    pub syncer: &'a Syncer,
+    pub writer: &'a Writer,
     pub limits: Limits,
     pub observer: &'a dyn Observer,
 }
@@ -120,7 +119,7 @@ pub(super) fn make(job: &Job, workshop: Workshop<'_>) -> Result<Done, BuildError
     if let Some(bad) = collected.iter().find(|one| one.entry.path.name().starts_with(".wh.")) {
         return Err(work(WorkError::Whiteout { path: bad.entry.path.to_string() }));
     }
-    let blob = assemble(collected, workshop.shared, &keeper, workshop.dir, workshop.syncer).map_err(work)?;
+    let blob = assemble(collected, workshop.shared, &keeper, workshop.dir, workshop.writer).map_err(work)?;
     Ok(Done { blob, digest: done.0, warnings: done.1 })
 }
 
