@@ -10,7 +10,7 @@ use std::sync::Arc;
 use camino::Utf8Path;
 use rayon::prelude::*;
 
-use super::collect::{Collected, Content, Shared, release, wait};
+use super::collect::{Collected, Content, Shared, wait};
 use super::spill::Keeper;
 use super::writer::{Outgoing, Writer};
 use super::{Stage, Stages, WorkError};
@@ -82,7 +82,7 @@ pub(super) fn assemble(
         written?;
         give_back(std::mem::replace(&mut ready, made?), shared);
         // What the batch held is in `ready` now.
-        forget(batch, &mut collected, keeper);
+        forget(batch, &mut collected);
     }
     output.write(&ready)?;
     give_back(ready, shared);
@@ -96,22 +96,21 @@ fn give_back(made: Vec<Made>, shared: &Shared) {
     }
 }
 
-fn forget(batch: &[Piece], collected: &mut [Collected], keeper: &Keeper) {
+fn forget(batch: &[Piece], collected: &mut [Collected]) {
     for piece in batch {
         match piece {
             Piece::Data { entry, range } => {
                 if let Content::Large(slots) = &mut collected[*entry].content
                     && let Some(slot) = slots.get_mut(piece_index(range.start))
                 {
-                    release(std::mem::take(slot), keeper);
+                    *slot = Arc::default();
                 }
             }
             Piece::Run { entries, .. } => {
                 for collected in &mut collected[entries.clone()] {
-                    if matches!(collected.content, Content::Small(_))
-                        && let Content::Small(kept) = std::mem::replace(&mut collected.content, Content::None)
-                    {
-                        keeper.release(kept);
+                    // A run has large files' headers too, and their pieces come after it.
+                    if matches!(collected.content, Content::Small(_)) {
+                        collected.content = Content::None;
                     }
                 }
             }
@@ -262,11 +261,11 @@ mod tests {
     fn layer(dir: &Utf8Path, memory: u64, jobs: usize, reverse: bool) -> LayerBlob {
         let budget = Arc::new(Budget::new(memory, jobs));
         if memory == 0 {
-            while budget.keep(1 << 20) {}
+            while budget.keep(1 << 20, false) {}
         }
         let shared = Arc::new(Shared {
             budget: Arc::clone(&budget),
-            buffers: Buffers::default(),
+            buffers: Arc::new(Buffers::sized(BLOCK)),
             cancel: Cancel::new(),
             level: 3,
             stages: Stages::default(),
@@ -274,7 +273,7 @@ mod tests {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build().unwrap();
         let writer = Writer::new(Arc::clone(&shared));
         let blob = pool.install(|| {
-            let keeper = Arc::new(Keeper::new(budget, dir.to_owned()));
+            let keeper = Arc::new(Keeper::new(budget, Arc::clone(&shared.buffers), dir.to_owned()));
             let mut collector = Collector::new(Arc::clone(&shared), Arc::clone(&keeper), Some(path("top")));
             let mut numbers: Vec<usize> = (0..400).collect();
             if reverse {
@@ -346,10 +345,10 @@ mod tests {
         dir: &Utf8Path,
     ) -> LayerBlob {
         let budget = Arc::new(Budget::new(0, jobs));
-        while spilled && budget.keep(1 << 20) {}
+        while spilled && budget.keep(1 << 20, false) {}
         let shared = Arc::new(Shared {
             budget: Arc::clone(&budget),
-            buffers: Buffers::default(),
+            buffers: Arc::new(Buffers::sized(BLOCK)),
             cancel: Cancel::new(),
             level: 3,
             stages: Stages::default(),
@@ -357,7 +356,7 @@ mod tests {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build().unwrap();
         let writer = Writer::new(Arc::clone(&shared));
         let blob = pool.install(|| {
-            let keeper = Arc::new(Keeper::new(budget, dir.to_owned()));
+            let keeper = Arc::new(Keeper::new(budget, Arc::clone(&shared.buffers), dir.to_owned()));
             let mut collector = Collector::new(Arc::clone(&shared), Arc::clone(&keeper), None);
             for (name, (size, executable)) in files.iter().rev() {
                 let bytes = noise(*size, *size as u64);

@@ -1,7 +1,7 @@
 //! How much memory a build may hold, and what happens to what does not fit.
 //!
-//! Two kinds of memory are counted. What is *kept* until a layer is put together (its small files) goes to
-//! the layer's spill file once the share for it is used up, and large files' frames always do. What is *in flight*
+//! Two kinds of memory are counted. What is *kept* until a layer is put together (its small files, and
+//! large files' frames) goes to the layer's spill file once the share for it is used up. What is *in flight*
 //! (pieces on their way through the compressor) makes the reader help out with compressing before it
 //! reads on. The rest (contexts, buffers, tables) is small and is allowed for.
 
@@ -45,8 +45,10 @@ impl Budget {
     }
 
     /// Takes `bytes` of the share for what is kept; `false` when they must be spilled.
-    pub(super) fn keep(&self, bytes: usize) -> bool {
-        take(&self.kept, bytes as u64, self.keep)
+    ///
+    /// Frames leave three eighths of it to small files, which cost more to spill.
+    pub(super) fn keep(&self, bytes: usize, frame: bool) -> bool {
+        take(&self.kept, bytes as u64, if frame { self.keep / 8 * 5 } else { self.keep })
     }
 
     /// Gives back what [`Budget::keep`] took.
@@ -94,9 +96,11 @@ mod tests {
     fn takes_and_gives_back() {
         let budget = Budget::new(LEAST, 1);
         let all = usize::try_from(budget.keep).unwrap();
-        assert!(budget.keep(all));
-        assert!(!budget.keep(1));
+        assert!(!budget.keep(all, true) && budget.keep(all / 8 * 5, true));
+        budget.release(all / 8 * 5);
+        assert!(budget.keep(all, false));
+        assert!(!budget.keep(1, false));
         budget.release(1);
-        assert!(budget.keep(1));
+        assert!(!budget.keep(1, true) && budget.keep(1, false));
     }
 }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use camino::Utf8Path;
 
 use super::artifacts::{self, Found};
+use super::blocks::BLOCK;
 use super::collect::Shared;
 use super::commit::{Commit, Made};
 use super::compose::{self, Part, Ready};
@@ -154,7 +155,7 @@ impl Build<'_> {
         self.observe(plans, &jobs);
         let shared = Arc::new(Shared {
             budget: Arc::new(Budget::new(self.options.memory, self.options.jobs)),
-            buffers: Buffers::default(),
+            buffers: Arc::new(Buffers::sized(BLOCK)),
             cancel: self.cancel.clone(),
             level: self.options.level,
             stages: Stages::default(),

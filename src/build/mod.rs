@@ -5,6 +5,7 @@
 
 mod artifacts;
 mod assemble;
+mod blocks;
 mod budget;
 mod collect;
 mod commit;

@@ -102,7 +102,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Makes one layer.
 pub(super) fn make(job: &Job, workshop: Workshop<'_>) -> Result<Done, BuildError> {
-    let keeper = Arc::new(Keeper::new(Arc::clone(&workshop.shared.budget), workshop.dir.to_owned()));
+    let (budget, buffers) = (Arc::clone(&workshop.shared.budget), Arc::clone(&workshop.shared.buffers));
+    let keeper = Arc::new(Keeper::new(budget, buffers, workshop.dir.to_owned()));
     let into = match &job.source {
         Source::Artifact(source) => source.selection.into.clone(),
         Source::Files(_) => None,
