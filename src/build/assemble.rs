@@ -239,6 +239,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::Budget;
+    use super::super::blocks::BLOCK;
     use super::super::collect::Collector;
     use super::*;
     use crate::model::{Buffers, BundlePath, Cancel};

@@ -1,7 +1,7 @@
 //! From recipes to bundles in the store.
 //!
 //! 1. Find: artifacts, conf; what each layer would be made from, and its key.
-//! 2. Make the layers that are not in the store, largest first, in nameless files.
+//! 2. Make the layers that are not in the store, in nameless files.
 //! 3. Compose each role's manifest from its layers.
 //! 4. Commit: names for blobs, caches, windlass.lock, and last the index.
 //!

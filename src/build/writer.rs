@@ -146,6 +146,15 @@ impl Outgoing<'_> {
     }
 }
 
+/// A file that is given up keeps no chunk from the others.
+impl Drop for Outgoing<'_> {
+    fn drop(&mut self) {
+        if let Some(chunk) = self.chunk.take() {
+            self.writer.desk.give(chunk);
+        }
+    }
+}
+
 impl Desk {
     /// An empty chunk; helps the pool until there is one.
     fn chunk(&self) -> Chunk {
@@ -171,10 +180,13 @@ impl Desk {
             {
                 *held(&self.failure) = Failure::New(error);
             }
-            let mut chunk = task.chunk;
-            chunk.filled = 0;
-            held(&self.chunks).free.push(chunk);
+            self.give(task.chunk);
         }
+    }
+
+    fn give(&self, mut chunk: Chunk) {
+        chunk.filled = 0;
+        held(&self.chunks).free.push(chunk);
     }
 
     /// The failure, for the first who asks; the others hear that there was one.
@@ -243,4 +255,66 @@ impl Chunk {
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use camino::Utf8PathBuf;
+
+    use super::super::blocks::BLOCK;
+    use super::super::{Budget, Stages};
+    use super::*;
+    use crate::model::{Buffers, Cancel};
+
+    fn shared() -> Arc<Shared> {
+        Arc::new(Shared {
+            budget: Arc::new(Budget::new(0, 1)),
+            buffers: Arc::new(Buffers::sized(BLOCK)),
+            cancel: Cancel::new(),
+            level: 3,
+            stages: Stages::default(),
+        })
+    }
+
+    /// Files of every kind of length: empty, less than a chunk, whole chunks, more than all chunks together.
+    #[test]
+    fn what_was_written_is_in_the_files() {
+        let keep = tempfile::tempdir().unwrap();
+        let dir = Utf8PathBuf::from_path_buf(keep.path().to_owned()).unwrap();
+        let writer = Writer::new(shared());
+        let lengths = [0, 1, ALIGN, CHUNK - 1, CHUNK, 2 * CHUNK, 9 * CHUNK + 77];
+        let content = |length: usize| -> Vec<u8> { (0..length).map(|n| (n / 97 % 251) as u8).collect() };
+        let mut files = Vec::new();
+        for length in lengths {
+            let staged = Arc::new(Staged::new_in(&dir).unwrap());
+            let mut file = writer.file(Arc::clone(&staged));
+            content(length).chunks(300_001).for_each(|bytes| file.write(bytes).unwrap());
+            file.finish();
+            files.push(staged);
+        }
+        writer.finish(&dir).unwrap();
+        for (length, staged) in lengths.into_iter().zip(files) {
+            let path = dir.join(length.to_string());
+            Arc::into_inner(staged).unwrap().publish(&path).unwrap();
+            assert!(std::fs::read(&path).unwrap() == content(length), "{length}");
+        }
+    }
+
+    /// A file that was opened for reading stands for a disk that takes nothing.
+    #[test]
+    fn a_failure_is_told_once_and_ends_the_others() {
+        let keep = tempfile::tempdir().unwrap();
+        let dir = Utf8PathBuf::from_path_buf(keep.path().to_owned()).unwrap();
+        let writer = Writer::new(shared());
+        let bad = Arc::new(Staged::unwritable(&dir));
+        let mut file = writer.file(Arc::clone(&bad));
+        file.write(b"x").unwrap();
+        file.finish();
+        let mut file = writer.file(Arc::new(Staged::new_in(&dir).unwrap()));
+        let bytes = vec![7; CHUNK];
+        let error = (0..100_000).find_map(|_| file.write(&bytes).err()).unwrap();
+        assert_eq!(error.source.raw_os_error(), Some(9), "{error:?}");
+        assert!(file.write(&bytes).is_err());
+        assert!(writer.finish(&dir).is_err());
+    }
 }

@@ -51,6 +51,13 @@ impl Staged {
         }
     }
 
+    /// A file that nothing can be written to, for tests of failures.
+    #[cfg(test)]
+    pub(crate) fn unwritable(dir: &Utf8Path) -> Self {
+        let file = File::open("/dev/null").unwrap_or_else(|error| panic!("/dev/null: {error}"));
+        Self { file, dir: dir.to_owned(), temporary: None }
+    }
+
     /// The open file, for reading and writing.
     pub fn file(&self) -> &File {
         &self.file
