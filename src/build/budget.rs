@@ -38,8 +38,7 @@ impl Budget {
         let layers = usize::try_from(rest / 2 / each).unwrap_or(1).clamp(1, jobs);
         let batch = usize::try_from(rest / 4 / (each * layers as u64)).unwrap_or(1).clamp(1, 2 * jobs.max(1));
         let assembling = each * (layers * batch) as u64;
-        // Two pieces of each layer: more would be out of the processor's cache before they are compressed.
-        let flight = (rest / 6).clamp(2 * PIECE, 4 * PIECE * layers as u64);
+        let flight = (rest / 6).clamp(2 * PIECE, 16 * PIECE * layers as u64);
         let chunks = layers + usize::try_from(memory >> 26).unwrap_or(8).clamp(1, 8);
         // What a layer's reader reads into.
         let reading = PIECE * layers as u64;
