@@ -125,7 +125,9 @@ mod tests {
         let held: Vec<Held> = strings.iter().map(|string| blocks.hold(string, false).unwrap()).collect();
         let whole = blocks.hold_whole(vec![9; 5]).unwrap();
         let mut out = Vec::new();
-        held.iter().for_each(|held| held.append(&mut out));
+        for one in &held {
+            one.append(&mut out);
+        }
         whole.append(&mut out);
         assert!(out == [strings.concat(), vec![9; 5]].concat());
         assert!(held.iter().any(|held| held.rest.is_some()));

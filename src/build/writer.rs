@@ -283,7 +283,7 @@ mod tests {
         let dir = Utf8PathBuf::from_path_buf(keep.path().to_owned()).unwrap();
         let writer = Writer::new(shared());
         let lengths = [0, 1, ALIGN, CHUNK - 1, CHUNK, 2 * CHUNK, 9 * CHUNK + 77];
-        let content = |length: usize| -> Vec<u8> { (0..length).map(|n| (n / 97 % 251) as u8).collect() };
+        let content = |length: usize| -> Vec<u8> { (0..=250).cycle().take(length).collect() };
         let mut files = Vec::new();
         for length in lengths {
             let staged = Arc::new(Staged::new_in(&dir).unwrap());
