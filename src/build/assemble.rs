@@ -4,20 +4,19 @@
 //! unpacked again for the tar's digest) while the batch before is hashed and written. The two digests
 //! that need the bytes in order, of the tar and of the blob, run beside each other.
 
-use std::io::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
 use camino::Utf8Path;
 use rayon::prelude::*;
 
-use super::collect::{Collected, Content, Shared, release, wait};
+use super::collect::{Collected, Content, Shared, wait};
 use super::spill::Keeper;
-use super::sync::Syncer;
+use super::writer::{Outgoing, Writer};
 use super::{Stage, Stages, WorkError};
 use crate::bundle::layout::{self, Piece};
 use crate::bundle::{Entry, Node, Toc, TocPlace, frame, tar};
-use crate::fs::{IoResultExt as _, Staged};
+use crate::fs::Staged;
 use crate::model::{Digest, Hasher};
 
 /// A finished layer, not yet published.
@@ -33,7 +32,7 @@ pub(super) struct LayerBlob {
     pub place: TocPlace,
     /// The table.
     pub toc: Toc,
-    /// The file; on the disk once the syncer has finished.
+    /// The file; on the disk once the writer has finished.
     pub staged: Arc<Staged>,
 }
 
@@ -50,13 +49,9 @@ struct Output<'a> {
     tar: Hasher,
     sizes: Vec<u64>,
     written: u64,
-    syncer: &'a Syncer,
+    file: Outgoing<'a>,
     stages: &'a Stages,
-    unsynced: u64,
 }
-
-/// Bytes after which the disk is asked to start writing.
-const SYNC_EVERY: u64 = 32 << 20;
 
 /// Writes the layer of `collected`, which stands in path order, to a nameless file in `dir`.
 pub(super) fn assemble(
@@ -64,35 +59,34 @@ pub(super) fn assemble(
     shared: &Shared,
     keeper: &Keeper,
     dir: &Utf8Path,
-    syncer: &Syncer,
+    writer: &Writer,
 ) -> Result<LayerBlob, WorkError> {
     let entries: Vec<_> = collected.iter().map(|collected| collected.entry.clone()).collect();
     let pieces = layout::pieces(&entries);
     let staged = Arc::new(Staged::new_in(dir)?);
     let mut output = Output {
+        file: writer.file(Arc::clone(&staged)),
         staged,
         blob: Hasher::new(),
         tar: Hasher::new(),
         sizes: Vec::with_capacity(pieces.len()),
         written: 0,
-        syncer,
         stages: &shared.stages,
-        unsynced: 0,
     };
     let mut ready: Vec<Made> = Vec::new();
     for batch in pieces.chunks(shared.budget.batch) {
         shared.cancel.check()?;
         let make = || batch.par_iter().map(|piece| make(piece, &collected, shared, keeper)).collect();
-        let write = || output.write(&ready, dir);
+        let write = || output.write(&ready);
         let (made, written): (Result<Vec<Made>, WorkError>, _) = rayon::join(make, write);
         written?;
         give_back(std::mem::replace(&mut ready, made?), shared);
         // What the batch held is in `ready` now.
-        forget(batch, &mut collected, keeper);
+        forget(batch, &mut collected);
     }
-    output.write(&ready, dir)?;
+    output.write(&ready)?;
     give_back(ready, shared);
-    output.finish(entries, dir)
+    output.finish(entries)
 }
 
 fn give_back(made: Vec<Made>, shared: &Shared) {
@@ -102,22 +96,21 @@ fn give_back(made: Vec<Made>, shared: &Shared) {
     }
 }
 
-fn forget(batch: &[Piece], collected: &mut [Collected], keeper: &Keeper) {
+fn forget(batch: &[Piece], collected: &mut [Collected]) {
     for piece in batch {
         match piece {
             Piece::Data { entry, range } => {
                 if let Content::Large(slots) = &mut collected[*entry].content
                     && let Some(slot) = slots.get_mut(piece_index(range.start))
                 {
-                    release(std::mem::take(slot), keeper);
+                    *slot = Arc::default();
                 }
             }
             Piece::Run { entries, .. } => {
                 for collected in &mut collected[entries.clone()] {
-                    if matches!(collected.content, Content::Small(_))
-                        && let Content::Small(kept) = std::mem::replace(&mut collected.content, Content::None)
-                    {
-                        keeper.release(kept);
+                    // A run has large files' headers too, and their pieces come after it.
+                    if matches!(collected.content, Content::Small(_)) {
+                        collected.content = Content::None;
                     }
                 }
             }
@@ -201,16 +194,14 @@ fn zeros(out: &mut Vec<u8>, count: u64) {
 }
 
 impl Output<'_> {
-    fn write(&mut self, made: &[Made], dir: &Utf8Path) -> Result<(), WorkError> {
-        let (tar, blob, staged) = (&mut self.tar, &mut self.blob, &self.staged);
+    fn write(&mut self, made: &[Made]) -> Result<(), WorkError> {
+        let (tar, blob, file) = (&mut self.tar, &mut self.blob, &mut self.file);
         let stages = self.stages;
         let hash_tar = || stages.time(Stage::Tar, || made.iter().for_each(|made| tar.update(&made.raw)));
         let write = || -> Result<(), WorkError> {
             for made in made {
                 stages.time(Stage::Blob, || blob.update(&made.packed));
-                stages
-                    .time(Stage::Write, || staged.file().write_all(&made.packed))
-                    .at("write a layer to", dir)?;
+                file.write(&made.packed)?;
             }
             Ok(())
         };
@@ -218,22 +209,17 @@ impl Output<'_> {
         for made in made {
             self.sizes.push(made.packed.len() as u64);
             self.written += made.packed.len() as u64;
-            self.unsynced += made.packed.len() as u64;
-        }
-        if self.unsynced >= SYNC_EVERY {
-            self.unsynced = 0;
-            self.syncer.start(Arc::clone(&self.staged));
         }
         Ok(())
     }
 
-    fn finish(mut self, entries: Vec<Entry>, dir: &Utf8Path) -> Result<LayerBlob, WorkError> {
+    fn finish(mut self, entries: Vec<Entry>) -> Result<LayerBlob, WorkError> {
         let toc = Toc::new(entries, self.sizes.iter().copied());
         let table = toc.encode().map_err(WorkError::Compress)?;
         let (trailer, place) = TocPlace::trailer(&table, self.written);
         self.blob.update(&trailer);
-        self.staged.file().write_all(&trailer).at("write a layer to", dir)?;
-        self.syncer.start(Arc::clone(&self.staged));
+        self.file.write(&trailer)?;
+        self.file.finish();
         Ok(LayerBlob {
             digest: self.blob.finish(),
             size: self.written + trailer.len() as u64,
@@ -253,6 +239,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::Budget;
+    use super::super::blocks::BLOCK;
     use super::super::collect::Collector;
     use super::*;
     use crate::model::{Buffers, BundlePath, Cancel};
@@ -275,19 +262,19 @@ mod tests {
     fn layer(dir: &Utf8Path, memory: u64, jobs: usize, reverse: bool) -> LayerBlob {
         let budget = Arc::new(Budget::new(memory, jobs));
         if memory == 0 {
-            while budget.keep(1 << 20) {}
+            while budget.keep(1 << 20, false) {}
         }
         let shared = Arc::new(Shared {
             budget: Arc::clone(&budget),
-            buffers: Buffers::default(),
+            buffers: Arc::new(Buffers::sized(BLOCK)),
             cancel: Cancel::new(),
             level: 3,
             stages: Stages::default(),
         });
         let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build().unwrap();
-        let syncer = Syncer::new();
+        let writer = Writer::new(Arc::clone(&shared));
         let blob = pool.install(|| {
-            let keeper = Arc::new(Keeper::new(budget, dir.to_owned()));
+            let keeper = Arc::new(Keeper::new(budget, Arc::clone(&shared.buffers), dir.to_owned()));
             let mut collector = Collector::new(Arc::clone(&shared), Arc::clone(&keeper), Some(path("top")));
             let mut numbers: Vec<usize> = (0..400).collect();
             if reverse {
@@ -303,9 +290,9 @@ mod tests {
             collector.symlink(path("link"), "d1/f1".to_owned()).unwrap();
             // The first name in path order comes last.
             collector.hard_link(path("d0/a-name"), path("d3/f3")).unwrap();
-            assemble(collector.finish(), &shared, &keeper, dir, &syncer).unwrap()
+            assemble(collector.finish(), &shared, &keeper, dir, &writer).unwrap()
         });
-        syncer.finish().unwrap();
+        writer.finish(dir).unwrap();
         blob
     }
 
@@ -359,27 +346,27 @@ mod tests {
         dir: &Utf8Path,
     ) -> LayerBlob {
         let budget = Arc::new(Budget::new(0, jobs));
-        while spilled && budget.keep(1 << 20) {}
+        while spilled && budget.keep(1 << 20, false) {}
         let shared = Arc::new(Shared {
             budget: Arc::clone(&budget),
-            buffers: Buffers::default(),
+            buffers: Arc::new(Buffers::sized(BLOCK)),
             cancel: Cancel::new(),
             level: 3,
             stages: Stages::default(),
         });
         let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build().unwrap();
-        let syncer = Syncer::new();
+        let writer = Writer::new(Arc::clone(&shared));
         let blob = pool.install(|| {
-            let keeper = Arc::new(Keeper::new(budget, dir.to_owned()));
+            let keeper = Arc::new(Keeper::new(budget, Arc::clone(&shared.buffers), dir.to_owned()));
             let mut collector = Collector::new(Arc::clone(&shared), Arc::clone(&keeper), None);
             for (name, (size, executable)) in files.iter().rev() {
                 let bytes = noise(*size, *size as u64);
                 let mode = if *executable { 0o755 } else { 0o644 };
                 collector.file(path(name), mode, *size as u64, &mut &bytes[..]).unwrap();
             }
-            assemble(collector.finish(), &shared, &keeper, dir, &syncer).unwrap()
+            assemble(collector.finish(), &shared, &keeper, dir, &writer).unwrap()
         });
-        syncer.finish().unwrap();
+        writer.finish(dir).unwrap();
         blob
     }
 

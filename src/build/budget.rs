@@ -1,12 +1,13 @@
 //! How much memory a build may hold, and what happens to what does not fit.
 //!
-//! Two kinds of memory are counted. What is *kept* until a layer is put together (its small files) goes to
-//! the layer's spill file once the share for it is used up, and large files' frames always do. What is *in flight*
+//! Two kinds of memory are counted. What is *kept* until a layer is put together (its small files, and
+//! large files' frames) goes to the layer's spill file once the share for it is used up. What is *in flight*
 //! (pieces on their way through the compressor) makes the reader help out with compressing before it
 //! reads on. The rest (contexts, buffers, tables) is small and is allowed for.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::writer::CHUNK;
 use crate::bundle::layout::PIECE;
 
 /// The least budget that a build is promised to work with: 64 MiB.
@@ -21,6 +22,8 @@ pub(super) struct Budget {
     pub batch: usize,
     /// Layers that are worked on at the same time, at least 1.
     pub layers: usize,
+    /// Chunks on their way to the disk, at least one for each layer.
+    pub chunks: usize,
     kept: AtomicU64,
     flying: AtomicU64,
 }
@@ -36,13 +39,18 @@ impl Budget {
         let batch = usize::try_from(rest / 4 / (each * layers as u64)).unwrap_or(1).clamp(1, 2 * jobs.max(1));
         let assembling = each * (layers * batch) as u64;
         let flight = (rest / 6).clamp(2 * PIECE, 16 * PIECE * layers as u64);
-        let keep = rest.saturating_sub(assembling + flight);
-        Self { keep, flight, batch, layers, kept: AtomicU64::new(0), flying: AtomicU64::new(0) }
+        let chunks = layers + usize::try_from(memory >> 26).unwrap_or(8).clamp(1, 8);
+        // What a layer's reader reads into.
+        let reading = PIECE * layers as u64;
+        let keep = rest.saturating_sub(assembling + flight + reading + (chunks * CHUNK) as u64);
+        Self { keep, flight, batch, layers, chunks, kept: AtomicU64::new(0), flying: AtomicU64::new(0) }
     }
 
     /// Takes `bytes` of the share for what is kept; `false` when they must be spilled.
-    pub(super) fn keep(&self, bytes: usize) -> bool {
-        take(&self.kept, bytes as u64, self.keep)
+    ///
+    /// Frames leave three eighths of it to small files, which cost more to spill.
+    pub(super) fn keep(&self, bytes: usize, frame: bool) -> bool {
+        take(&self.kept, bytes as u64, if frame { self.keep / 8 * 5 } else { self.keep })
     }
 
     /// Gives back what [`Budget::keep`] took.
@@ -90,9 +98,11 @@ mod tests {
     fn takes_and_gives_back() {
         let budget = Budget::new(LEAST, 1);
         let all = usize::try_from(budget.keep).unwrap();
-        assert!(budget.keep(all));
-        assert!(!budget.keep(1));
+        assert!(!budget.keep(all, true) && budget.keep(all / 8 * 5, true));
+        budget.release(all / 8 * 5);
+        assert!(budget.keep(all, false));
+        assert!(!budget.keep(1, false));
         budget.release(1);
-        assert!(budget.keep(1));
+        assert!(!budget.keep(1, true) && budget.keep(1, false));
     }
 }

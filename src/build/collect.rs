@@ -39,7 +39,7 @@ pub(super) type Slot = OnceLock<Result<Kept, Arc<WorkError>>>;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub budget: Arc<Budget>,
-    pub buffers: Buffers,
+    pub buffers: Arc<Buffers>,
     pub cancel: Cancel,
     pub level: i32,
     pub stages: Stages,
@@ -80,14 +80,8 @@ impl Collector {
         self.directories.clear();
         for collected in self.entries.drain(..) {
             match collected.content {
-                Content::None => {}
-                Content::Small(kept) => self.keeper.release(kept),
-                Content::Large(slots) => {
-                    for slot in slots {
-                        wait(&slot);
-                        release(slot, &self.keeper);
-                    }
-                }
+                Content::None | Content::Small(_) => {}
+                Content::Large(slots) => slots.iter().for_each(|slot| wait(slot)),
             }
         }
     }
@@ -159,10 +153,13 @@ impl Collector {
 
     fn small(&mut self, size: u64, data: &mut dyn Read) -> Result<(Digest, Content), WorkError> {
         self.shared.cancel.check()?;
-        let mut bytes = vec![0; usize::try_from(size).map_err(|_| WorkError::TooLarge)?];
+        let length = usize::try_from(size).map_err(|_| WorkError::TooLarge)?;
+        let mut bytes = self.shared.buffers.take_filled(length);
         self.read(data, &mut bytes)?;
         let digest = self.shared.stages.time(Stage::Files, || Digest::of(&bytes));
-        Ok((digest, Content::Small(self.keeper.keep_plain(bytes)?)))
+        let kept = self.keeper.keep_plain(&bytes)?;
+        self.shared.buffers.give(bytes);
+        Ok((digest, Content::Small(kept)))
     }
 
     fn large(&mut self, size: u64, data: &mut dyn Read) -> Result<(Digest, Content), WorkError> {
@@ -171,8 +168,7 @@ impl Collector {
         for range in layout::data_pieces(size) {
             self.shared.cancel.check()?;
             let length = usize::try_from(range.end - range.start).map_err(|_| WorkError::TooLarge)?;
-            let mut piece = self.shared.buffers.take();
-            piece.resize(length, 0);
+            let mut piece = self.shared.buffers.take_filled(length);
             self.read(data, &mut piece)?;
             self.shared.stages.time(Stage::Files, || hasher.update(&piece));
             slots.push(self.compress(piece));
@@ -195,8 +191,7 @@ impl Collector {
                 .stages
                 .time(Stage::Compress, || frame::compress_data(&piece, shared.level, &mut packed))
                 .map_err(WorkError::Compress)
-                .and_then(|()| Ok(keeper.keep_frame(&packed)?));
-            shared.buffers.give(packed);
+                .and_then(|()| Ok(keeper.keep_frame(packed)?));
             shared.buffers.give(piece);
             shared.budget.land(counted);
             // The slot was made for this one result.
@@ -207,7 +202,7 @@ impl Collector {
 }
 
 /// Does some other work of the pool, or waits a moment if there is none.
-fn help() {
+pub(super) fn help() {
     match rayon::yield_now() {
         Some(rayon::Yield::Executed) => {}
         Some(rayon::Yield::Idle) | None => std::thread::sleep(Duration::from_micros(50)),
@@ -218,13 +213,6 @@ fn help() {
 pub(super) fn wait(slot: &Slot) {
     while slot.get().is_none() {
         help();
-    }
-}
-
-/// Gives the memory of a filled slot back.
-pub(super) fn release(slot: Arc<Slot>, keeper: &Keeper) {
-    if let Some(Ok(kept)) = Arc::into_inner(slot).and_then(Slot::into_inner) {
-        keeper.release(kept);
     }
 }
 

@@ -1,7 +1,7 @@
 //! From recipes to bundles in the store.
 //!
 //! 1. Find: artifacts, conf; what each layer would be made from, and its key.
-//! 2. Make the layers that are not in the store, largest first, in nameless files.
+//! 2. Make the layers that are not in the store, in nameless files.
 //! 3. Compose each role's manifest from its layers.
 //! 4. Commit: names for blobs, caches, windlass.lock, and last the index.
 //!
@@ -17,12 +17,13 @@ use std::time::{Duration, Instant};
 use camino::Utf8Path;
 
 use super::artifacts::{self, Found};
+use super::blocks::BLOCK;
 use super::collect::Shared;
 use super::commit::{Commit, Made};
 use super::compose::{self, Part, Ready};
 use super::source::{ArtifactSource, ConfRead, read_conf};
 use super::work::{self, Done, Job, Source, Workshop};
-use super::{Budget, BuildError, Observer, Options, Stages, Syncer, lock};
+use super::{Budget, BuildError, Observer, Options, Stages, Writer, lock};
 use crate::archive::Limits;
 use crate::fs::LockKind;
 use crate::model::{Buffers, BundlePath, Cancel, Digest, Role};
@@ -152,19 +153,19 @@ impl Build<'_> {
         let mut parts = self.cached_parts(plans, &found);
         let jobs = jobs(plans, &found, &parts);
         self.observe(plans, &jobs);
-        let syncer = Syncer::new();
         let shared = Arc::new(Shared {
             budget: Arc::new(Budget::new(self.options.memory, self.options.jobs)),
-            buffers: Buffers::default(),
+            buffers: Arc::new(Buffers::sized(BLOCK)),
             cancel: self.cancel.clone(),
             level: self.options.level,
             stages: Stages::default(),
         });
+        let writer = Writer::new(Arc::clone(&shared));
         let dir = self.store.blobs();
         let workshop = Workshop {
             shared: &shared,
             dir: &dir,
-            syncer: &syncer,
+            writer: &writer,
             limits: Limits { max_unpacked: self.options.max_unpacked },
             observer: self.observer,
         };
@@ -184,7 +185,7 @@ impl Build<'_> {
         self.check_lock(&found)?;
         let bundles = self.compose(plans, &found, &parts, workshop, &mut made)?;
         self.cancel.check()?;
-        syncer.finish()?;
+        writer.finish(&dir)?;
         let commit = Commit { folder: self.folder, store: &self.store, options: self.options };
         let mut cache = cache.into_inner().unwrap_or_else(PoisonError::into_inner);
         let artifacts = found.values().collect::<Vec<_>>();

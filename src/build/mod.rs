@@ -5,6 +5,7 @@
 
 mod artifacts;
 mod assemble;
+mod blocks;
 mod budget;
 mod collect;
 mod commit;
@@ -17,12 +18,12 @@ mod relock;
 mod source;
 mod spill;
 mod stages;
-mod sync;
 mod work;
+mod writer;
 
 use assemble::{LayerBlob, assemble};
 use budget::Budget;
-use sync::Syncer;
+use writer::Writer;
 
 pub use engine::{Built, Outcome, build};
 pub use error::{BuildError, WorkError};

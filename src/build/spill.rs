@@ -9,12 +9,15 @@ use std::sync::{Arc, OnceLock};
 use camino::Utf8PathBuf;
 
 use super::Budget;
+use super::blocks::{BLOCK, Blocks, Held};
 use crate::fs::{IoError, IoResultExt as _, Staged};
+use crate::model::Buffers;
 
 /// Keeps byte strings for one layer.
 #[derive(Debug)]
 pub(super) struct Keeper {
-    budget: Arc<Budget>,
+    blocks: Blocks,
+    buffers: Arc<Buffers>,
     dir: Utf8PathBuf,
     file: OnceLock<Staged>,
     end: AtomicU64,
@@ -24,7 +27,7 @@ pub(super) struct Keeper {
 #[derive(Debug)]
 pub(super) enum Kept {
     /// As it is.
-    Memory(Vec<u8>),
+    Memory(Held),
     /// In the spill file.
     Spilled {
         /// Where.
@@ -38,23 +41,35 @@ pub(super) enum Kept {
 
 impl Keeper {
     /// A keeper that spills into `dir`.
-    pub(super) fn new(budget: Arc<Budget>, dir: Utf8PathBuf) -> Self {
-        Self { budget, dir, file: OnceLock::new(), end: AtomicU64::new(0) }
+    pub(super) fn new(budget: Arc<Budget>, buffers: Arc<Buffers>, dir: Utf8PathBuf) -> Self {
+        let blocks = Blocks::new(budget, Arc::clone(&buffers));
+        Self { blocks, buffers, dir, file: OnceLock::new(), end: AtomicU64::new(0) }
     }
 
     /// Keeps plain bytes; they are compressed lightly if they must be spilled.
-    pub(super) fn keep_plain(&self, bytes: Vec<u8>) -> Result<Kept, IoError> {
-        if self.budget.keep(bytes.capacity()) {
-            return Ok(Kept::Memory(bytes));
+    pub(super) fn keep_plain(&self, bytes: &[u8]) -> Result<Kept, IoError> {
+        if let Some(held) = self.blocks.hold(bytes, false) {
+            return Ok(Kept::Memory(held));
         }
-        let packed = zstd::bulk::compress(&bytes, 1).at("spill to", &self.dir)?;
+        let packed = zstd::bulk::compress(bytes, 1).at("spill to", &self.dir)?;
         Ok(Kept::Spilled { offset: self.spill(&packed)?, size: packed.len(), packed_from: Some(bytes.len()) })
     }
 
-    /// Keeps a frame. It is compressed already and read back once, in order: the file's pages in the
-    /// system's cache serve as well as memory of our own, which is left to the small files.
-    pub(super) fn keep_frame(&self, frame: &[u8]) -> Result<Kept, IoError> {
-        Ok(Kept::Spilled { offset: self.spill(frame)?, size: frame.len(), packed_from: None })
+    /// Keeps a frame in one of the build's buffers.
+    pub(super) fn keep_frame(&self, mut frame: Vec<u8>) -> Result<Kept, IoError> {
+        // One that is nearly full is not worth a copy.
+        if frame.len() > BLOCK / 8 * 7 {
+            match self.blocks.hold_whole(frame) {
+                Ok(held) => return Ok(Kept::Memory(held)),
+                Err(back) => frame = back,
+            }
+        } else if let Some(held) = self.blocks.hold(&frame, true) {
+            self.buffers.give(frame);
+            return Ok(Kept::Memory(held));
+        }
+        let kept = Kept::Spilled { offset: self.spill(&frame)?, size: frame.len(), packed_from: None };
+        self.buffers.give(frame);
+        Ok(kept)
     }
 
     fn spill(&self, bytes: &[u8]) -> Result<u64, IoError> {
@@ -78,7 +93,7 @@ impl Keeper {
     /// Appends what was kept to `out`.
     pub(super) fn append(&self, kept: &Kept, out: &mut Vec<u8>) -> Result<(), IoError> {
         match kept {
-            Kept::Memory(bytes) => out.extend_from_slice(bytes),
+            Kept::Memory(held) => held.append(out),
             Kept::Spilled { offset, size, packed_from } => {
                 let start = out.len();
                 let mut packed = Vec::new();
@@ -98,13 +113,6 @@ impl Keeper {
         }
         Ok(())
     }
-
-    /// Gives the memory of what was kept back.
-    pub(super) fn release(&self, kept: Kept) {
-        if let Kept::Memory(bytes) = kept {
-            self.budget.release(bytes.capacity());
-        }
-    }
 }
 
 #[cfg(test)]
@@ -116,10 +124,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = Utf8PathBuf::from_path_buf(dir.path().to_owned()).unwrap();
         let budget = Arc::new(Budget::new(0, 1));
-        while budget.keep(1 << 20) {}
-        let keeper = Keeper::new(budget, path.clone());
-        let plain = keeper.keep_plain(vec![7; 3 << 20]).unwrap();
-        let frame = keeper.keep_frame(&vec![9; 2 << 20]).unwrap();
+        while budget.keep(1 << 20, false) {}
+        let keeper = Keeper::new(budget, Arc::new(Buffers::sized(BLOCK)), path.clone());
+        let plain = keeper.keep_plain(&vec![7; 3 << 20]).unwrap();
+        let frame = keeper.keep_frame(vec![9; 2 << 20]).unwrap();
         assert!(matches!(plain, Kept::Spilled { packed_from: Some(_), .. }));
         assert!(matches!(frame, Kept::Spilled { packed_from: None, .. }));
         let mut out = vec![1];

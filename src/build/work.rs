@@ -1,6 +1,6 @@
 //! Making the layers that are not in the store yet.
 //!
-//! One driver a thread takes the largest layer that is left, reads its source and puts it together; what
+//! One driver a thread takes the next layer that is left, reads its source and puts it together; what
 //! it gives the pool on the way (compressing, unpacking) is done by whoever has nothing else to do.
 
 use std::collections::VecDeque;
@@ -12,8 +12,7 @@ use camino::Utf8Path;
 use super::collect::{Collector, Shared};
 use super::source::{ArtifactSource, FilesSource};
 use super::spill::Keeper;
-use super::sync::Syncer;
-use super::{BuildError, LayerBlob, Observer, WorkError, assemble};
+use super::{BuildError, LayerBlob, Observer, WorkError, Writer, assemble};
 use crate::archive::{self, Limits, VisitError, Visitor};
 use crate::bundle::Node;
 use crate::model::{BundlePath, Digest, Role};
@@ -56,19 +55,18 @@ pub(super) struct Done {
 pub(super) struct Workshop<'a> {
     pub shared: &'a Arc<Shared>,
     pub dir: &'a Utf8Path,
-    pub syncer: &'a Syncer,
+    pub writer: &'a Writer,
     pub limits: Limits,
     pub observer: &'a dyn Observer,
 }
 
 /// Makes all layers, in parallel, within the pool that this is called in; results stand in the jobs' order.
 pub(super) fn make_all(jobs: &[Job], workshop: Workshop<'_>) -> Result<Vec<Done>, BuildError> {
-    let mut order: Vec<usize> = (0..jobs.len()).collect();
-    order.sort_by_key(|index| std::cmp::Reverse(jobs[*index].size));
+    let lanes = workshop.shared.budget.layers;
+    let order = order(jobs.iter().map(|job| job.size), lanes);
     let queue = Mutex::new(VecDeque::from(order));
     let results: Vec<Mutex<Option<Done>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
     let failure: Mutex<Option<BuildError>> = Mutex::new(None);
-    let lanes = workshop.shared.budget.layers;
     rayon::broadcast(|context| {
         if context.index() >= lanes {
             return;
@@ -97,13 +95,29 @@ pub(super) fn make_all(jobs: &[Job], workshop: Workshop<'_>) -> Result<Vec<Done>
         .collect()
 }
 
+/// In which order layers of these sizes are begun.
+///
+/// The largest first, for all lanes but one; then from the smallest up. Reading is a chain that no other
+/// thread can help with, and a small layer has nothing to compress until it is read: as the last one it
+/// would leave the others idle. While a large one is read there are always pieces to compress.
+fn order(sizes: impl Iterator<Item = u64>, lanes: usize) -> Vec<usize> {
+    let mut order: Vec<(u64, usize)> = sizes.zip(0..).collect();
+    order.sort_by_key(|one| std::cmp::Reverse(*one));
+    let first = lanes.saturating_sub(1).max(1);
+    if let Some(rest) = order.get_mut(first..) {
+        rest.reverse();
+    }
+    order.into_iter().map(|(_, index)| index).collect()
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Makes one layer.
 pub(super) fn make(job: &Job, workshop: Workshop<'_>) -> Result<Done, BuildError> {
-    let keeper = Arc::new(Keeper::new(Arc::clone(&workshop.shared.budget), workshop.dir.to_owned()));
+    let (budget, buffers) = (Arc::clone(&workshop.shared.budget), Arc::clone(&workshop.shared.buffers));
+    let keeper = Arc::new(Keeper::new(budget, buffers, workshop.dir.to_owned()));
     let into = match &job.source {
         Source::Artifact(source) => source.selection.into.clone(),
         Source::Files(_) => None,
@@ -120,7 +134,7 @@ pub(super) fn make(job: &Job, workshop: Workshop<'_>) -> Result<Done, BuildError
     if let Some(bad) = collected.iter().find(|one| one.entry.path.name().starts_with(".wh.")) {
         return Err(work(WorkError::Whiteout { path: bad.entry.path.to_string() }));
     }
-    let blob = assemble(collected, workshop.shared, &keeper, workshop.dir, workshop.syncer).map_err(work)?;
+    let blob = assemble(collected, workshop.shared, &keeper, workshop.dir, workshop.writer).map_err(work)?;
     Ok(Done { blob, digest: done.0, warnings: done.1 })
 }
 
@@ -212,5 +226,22 @@ impl Visitor for Unpacker<'_> {
 
     fn hard_link(&mut self, path: BundlePath, target: BundlePath) -> Result<(), VisitError> {
         Ok(self.0.hard_link(path, target)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::order;
+
+    #[test]
+    fn the_largest_is_first_and_the_last_is_no_small_one() {
+        let begun = |sizes: &[u64], lanes| -> Vec<u64> {
+            order(sizes.iter().copied(), lanes).into_iter().map(|index| sizes[index]).collect()
+        };
+        assert_eq!(begun(&[5, 30, 1, 20], 1), [30, 1, 5, 20]);
+        assert_eq!(begun(&[5, 30, 1, 20], 2), [30, 1, 5, 20]);
+        assert_eq!(begun(&[5, 30, 1, 20], 3), [30, 20, 1, 5]);
+        assert_eq!(begun(&[5, 30, 1, 20], 8), [30, 20, 5, 1]);
+        assert!(begun(&[], 2).is_empty());
     }
 }

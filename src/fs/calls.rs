@@ -20,6 +20,16 @@ pub fn openat(dir: impl AsFd, path: impl Arg + Copy, flags: OFlags, mode: Mode) 
     again(|| rustix::fs::openat(&dir, path, flags, mode))
 }
 
+/// How a file is open.
+pub fn fcntl_getfl(file: impl AsFd) -> Result<OFlags> {
+    again(|| rustix::fs::fcntl_getfl(&file))
+}
+
+/// Changes how a file is open.
+pub fn fcntl_setfl(file: impl AsFd, flags: OFlags) -> Result<()> {
+    again(|| rustix::fs::fcntl_setfl(&file, flags))
+}
+
 /// Locks or unlocks an open file.
 pub fn flock(file: impl AsFd, operation: FlockOperation) -> Result<()> {
     again(|| rustix::fs::flock(&file, operation))

@@ -51,6 +51,13 @@ impl Staged {
         }
     }
 
+    /// A file that nothing can be written to, for tests of failures.
+    #[cfg(test)]
+    pub(crate) fn unwritable(dir: &Utf8Path) -> Self {
+        let file = File::open("/dev/null").unwrap_or_else(|error| panic!("/dev/null: {error}"));
+        Self { file, dir: dir.to_owned(), temporary: None }
+    }
+
     /// The open file, for reading and writing.
     pub fn file(&self) -> &File {
         &self.file
@@ -59,6 +66,19 @@ impl Staged {
     /// The directory it was started in, for messages.
     pub fn dir(&self) -> &Utf8Path {
         &self.dir
+    }
+
+    /// Lets writes go past the page cache, or no longer; whether that is how it is now. Direct writes must be
+    /// aligned, in memory and in the file.
+    pub fn direct(&self, direct: bool) -> bool {
+        let Ok(flags) = calls::fcntl_getfl(&self.file) else { return false };
+        let wanted = if direct { flags | OFlags::DIRECT } else { flags - OFlags::DIRECT };
+        wanted == flags || calls::fcntl_setfl(&self.file, wanted).is_ok()
+    }
+
+    /// Whether writes go past the page cache.
+    pub fn is_direct(&self) -> bool {
+        calls::fcntl_getfl(&self.file).is_ok_and(|flags| flags.contains(OFlags::DIRECT))
     }
 
     /// Waits until the content is on the disk.

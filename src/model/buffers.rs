@@ -8,6 +8,7 @@ pub struct Buffers {
     kept: Mutex<Vec<Vec<u8>>>,
     most: usize,
     largest: usize,
+    size: usize,
 }
 
 impl Default for Buffers {
@@ -20,21 +21,39 @@ impl Default for Buffers {
 impl Buffers {
     /// Keeps at most so many, none of them with room for more than `largest` bytes.
     pub fn at_most(most: usize, largest: usize) -> Self {
-        Self { kept: Mutex::default(), most, largest }
+        Self { kept: Mutex::default(), most, largest, size: 0 }
+    }
+
+    /// Keeps whatever is handed back; new ones have room for `size` bytes.
+    pub fn sized(size: usize) -> Self {
+        Self { size, ..Self::default() }
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn used(&self) -> Vec<u8> {
+        let used = self.kept().pop();
+        used.unwrap_or_else(|| Vec::with_capacity(self.size))
+    }
+
     /// An empty buffer, with the room of one used before if there is one.
     pub fn take(&self) -> Vec<u8> {
-        self.kept().pop().unwrap_or_default()
+        let mut buffer = self.used();
+        buffer.clear();
+        buffer
+    }
+
+    /// A buffer of `length` bytes, to be overwritten: what they are is not said.
+    pub fn take_filled(&self, length: usize) -> Vec<u8> {
+        let mut buffer = self.used();
+        buffer.resize(length, 0);
+        buffer
     }
 
     /// Hands a buffer back.
-    pub fn give(&self, mut buffer: Vec<u8>) {
-        buffer.clear();
+    pub fn give(&self, buffer: Vec<u8>) {
         let mut kept = self.kept();
         if buffer.capacity() <= self.largest && kept.len() < self.most {
             kept.push(buffer);
@@ -56,5 +75,8 @@ mod tests {
         assert_eq!((buffers.take().capacity(), buffers.take().capacity()), (10, 0));
         buffers.give(vec![1, 2, 3]);
         assert!(buffers.take().is_empty());
+        buffers.give(vec![1, 2, 3]);
+        assert_eq!(buffers.take_filled(4).len(), 4);
+        assert_eq!(Buffers::sized(100).take().capacity(), 100);
     }
 }
