@@ -159,7 +159,7 @@ impl Adapter for Kafka {
         last.map_or(Ok(Held::Yes), Err)
     }
 
-    async fn bury(&self, view: &View<'_>, _: &Gone<'_>) -> Result<Held, AdapterError> {
+    async fn bury(&self, view: &View<'_>, _: &Gone<'_>, _: &[Setting]) -> Result<Held, AdapterError> {
         let seen = look(&view.this).await?;
         let Some(metadata) = seen.metadata.filter(|_| !view.is_off(REPLICAS)) else { return Ok(Held::Yes) };
         let there: BTreeSet<i32> = metadata.brokers.iter().copied().collect();

@@ -11,11 +11,11 @@ use crate::recipe::{Api, OrTemplate, ServiceKind};
 use crate::rollout::Held;
 
 /// Whole texts by what is asked, as it stands in the request.
-type Answers = Vec<(&'static str, String)>;
+pub(super) type Answers = Vec<(&'static str, String)>;
 
 /// Servers by port.
 #[derive(Debug, Default)]
-struct Fake {
+pub(super) struct Fake {
     kind: Option<ServiceKind>,
     servers: BTreeMap<u16, Answers>,
 }
@@ -55,7 +55,7 @@ fn bulk(text: &str) -> String {
 }
 
 impl Fake {
-    fn new(kind: ServiceKind, servers: impl IntoIterator<Item = (u16, Answers)>) -> Self {
+    pub(super) fn new(kind: ServiceKind, servers: impl IntoIterator<Item = (u16, Answers)>) -> Self {
         Self { kind: Some(kind), servers: servers.into_iter().collect() }
     }
 
@@ -73,13 +73,13 @@ impl Fake {
     }
 
     /// The server on `port` of those on `all`.
-    fn view<'a>(&'a self, port: u16, all: &[u16], off: &'a [String]) -> View<'a> {
+    pub(super) fn view<'a>(&'a self, port: u16, all: &[u16], off: &'a [String]) -> View<'a> {
         let peers = all.iter().filter(|one| **one != port).map(|one| self.instance(*one)).collect();
         View { this: self.instance(port), peers, off, target: None, budget: 1, joins: false }
     }
 }
 
-fn why(held: &Held) -> &str {
+pub(super) fn why(held: &Held) -> &str {
     match held {
         Held::Yes => "yes",
         Held::NotYet(why) | Held::Never(why) | Held::Moving { what: why, .. } => why,

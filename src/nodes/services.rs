@@ -186,9 +186,14 @@ impl<'a> Services<'a> {
         self.held(at, false, ask).await
     }
 
+    /// What its cluster will change to forget a peer that is gone.
+    pub async fn burying(&self, at: &At, gone: &Gone<'_>) -> Result<Vec<Setting>, NodeError> {
+        self.ask(at, false, Vec::new(), async |kind, view| known(kind).burying(view, gone).await).await
+    }
+
     /// Has its cluster forget a peer that is gone.
-    pub async fn bury(&self, at: &At, gone: &Gone<'_>) -> Result<Held, NodeError> {
-        self.held(at, false, async |kind, view| known(kind).bury(view, gone).await).await
+    pub async fn bury(&self, at: &At, gone: &Gone<'_>, settings: &[Setting]) -> Result<Held, NodeError> {
+        self.held(at, false, async |kind, view| known(kind).bury(view, gone, settings).await).await
     }
 
     /// A service that could not be asked does not hold yet: it may be on its way up.

@@ -10,8 +10,13 @@ use crate::lab::{Lab, ORDER};
 use crate::old_stack::WHOLE;
 use crate::short::{assert_by_node, begun, indices};
 
+/// Whether there is time for what takes minutes.
+pub(crate) fn wants_long() -> bool {
+    std::env::var_os("WINDLASS_LONG").is_some_and(|value| value == "1")
+}
+
 fn wanted() -> bool {
-    let wanted = std::env::var_os("WINDLASS_LONG").is_some_and(|value| value == "1");
+    let wanted = wants_long();
     if !wanted {
         eprintln!("left out: the long campaign, which WINDLASS_LONG=1 asks for");
     }

@@ -4,9 +4,11 @@
 #![allow(dead_code, reason = "each test takes what it needs of this")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -19,6 +21,9 @@ const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVe
 <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>3.7.2</version></dependency>
 <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-reload4j</artifactId><version>1.7.36</version></dependency>
 </dependencies></project>"#;
+
+/// How long nothing may come before nothing more will.
+const QUIET: Duration = Duration::from_mins(1);
 
 /// What of the dependencies is for connectors and for TLS to ZooKeeper.
 const NEEDLESS: [&str; 8] = ["connect", "jersey", "jetty", "netty", "jakarta", "javax", "rocksdb", "maven"];
@@ -133,20 +138,37 @@ impl Drop for Producer {
     }
 }
 
-/// All that is in the topic's three partitions. Without a group, since one takes its time to form.
-pub(crate) fn consumed(jars: &Path, servers: &str) -> Vec<String> {
-    let read = |partition: &str| {
-        let arguments = ["--bootstrap-server", servers, "--topic", "kept", "--partition", partition];
-        let to_the_end = ["--offset", "earliest", "--timeout-ms", "6000"];
-        tool(jars, "kafka.tools.ConsoleConsumer", &[&arguments[..], &to_the_end].concat())
-    };
-    let mut records = Vec::new();
-    for mut consumer in ["0", "1", "2"].map(read) {
-        let mut text = String::new();
-        consumer.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-        consumer.wait().unwrap();
-        records.extend(text.lines().map(str::to_owned));
+/// What is in the topic's three partitions, read from the start until all of `wanted` was seen, or nothing more of it
+/// came for a long time: a consumer that starts on a busy machine takes as long as it takes. Without a group, since
+/// one takes its time to form.
+pub(crate) fn consumed(jars: &Path, servers: &str, topic: &str, wanted: &BTreeSet<String>) -> Vec<String> {
+    let (sender, lines) = mpsc::channel();
+    let mut consumers = ["0", "1", "2"].map(|partition| {
+        let arguments = ["--bootstrap-server", servers, "--topic", topic, "--partition", partition];
+        let mut consumer =
+            tool(jars, "kafka.tools.ConsoleConsumer", &[&arguments[..], &["--offset", "earliest"]].concat());
+        let told = BufReader::new(consumer.stdout.take().unwrap());
+        let sender = sender.clone();
+        std::thread::spawn(move || {
+            let mut lines = told.lines().map_while(Result::ok);
+            lines.all(|line| sender.send(line).is_ok());
+        });
+        consumer
+    });
+    drop(sender);
+    let (mut missing, mut records) = (wanted.clone(), Vec::new());
+    while !missing.is_empty()
+        && let Ok(record) = lines.recv_timeout(QUIET)
+    {
+        missing.remove(&record);
+        records.push(record);
     }
+    for consumer in &mut consumers {
+        let _ended = consumer.kill();
+        consumer.wait().unwrap();
+    }
+    // What came after the last that was wanted: it may be there twice.
+    records.extend(lines.iter());
     records
 }
 
