@@ -105,7 +105,7 @@ impl Adapter for Kafka {
         if let Some(metadata) = seen.metadata.as_ref().filter(|_| !view.is_off(UNDER_REPLICATED)) {
             let short = |one: &&Partition| one.isr.len() < one.replicas.len();
             if let Some(names) = told(metadata.partitions.iter().filter(short)) {
-                return Ok(Held::NotYet(format!("a replica is not in sync for {names}")));
+                return Ok(Held::NotYet(format!("{UNDER_REPLICATED}: a replica is not in sync for {names}")));
             }
         }
         if let Some(quorum) = seen.quorum.filter(|_| !view.is_off(QUORUM)) {
@@ -113,7 +113,10 @@ impl Adapter for Kafka {
             let behind: Vec<String> =
                 quorum.voters.keys().filter(|id| !up.contains(id)).map(ToString::to_string).collect();
             if !behind.is_empty() {
-                return Ok(Held::NotYet(format!("controller {} has not caught up", behind.join(", "))));
+                return Ok(Held::NotYet(format!(
+                    "{QUORUM}: controller {} has not caught up",
+                    behind.join(", ")
+                )));
             }
         }
         Ok(Held::Yes)
@@ -152,7 +155,9 @@ impl Adapter for Kafka {
             let short = |one: &&Partition| one.isr.len() < one.replicas.len();
             let short = told(metadata.partitions.iter().filter(short));
             return Ok(match short.filter(|_| !view.is_off(UNDER_REPLICATED)) {
-                Some(names) => Held::NotYet(format!("a replica is not in sync for {names}")),
+                Some(names) => {
+                    Held::NotYet(format!("{UNDER_REPLICATED}: a replica is not in sync for {names}"))
+                }
                 None => Held::Yes,
             });
         }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 
-use super::kafka::{QUORUM, Seen, look, told};
+use super::kafka::{MIN_ISR, QUORUM, Seen, look, told};
 use super::kafka_api::{Metadata, Partition, Quorum};
 use super::view::View;
 use crate::rollout::Held;
@@ -76,7 +76,9 @@ pub(super) fn short_without(
         0 => String::new(),
         count => format!("; {count} said to be in sync do not answer"),
     };
-    Some(format!("without broker {id} too few replicas are in sync (min.insync.replicas) for {names}{mute}"))
+    Some(format!(
+        "{MIN_ISR}: without broker {id} too few replicas are in sync (min.insync.replicas) for {names}{mute}"
+    ))
 }
 
 /// Whether the controllers that go on are a majority with everything.
@@ -103,7 +105,7 @@ pub(super) fn voters_without(id: i32, quorum: &Quorum, peers: &Peers) -> Held {
     };
     let left = up.len();
     Held::NotYet(format!(
-        "without controller {id} {left} of {all} have everything and answer, and a quorum needs {needed}{off}"
+        "{QUORUM}: without controller {id} {left} of {all} have everything and answer, and a quorum needs {needed}{off}"
     ))
 }
 

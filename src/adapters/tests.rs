@@ -181,6 +181,22 @@ async fn a_replica_that_the_master_needs_may_not_leave() {
 }
 
 #[tokio::test]
+async fn nobody_leaves_while_a_replica_lags_unless_that_is_turned_off() {
+    let adapter = known(ServiceKind::Redis);
+    let lags = redis(
+        "7.0.15",
+        "role:slave\r\nmaster_host:127.0.0.1\r\nmaster_port:1\r\nmaster_link_status:down\r\n\
+         master_sync_in_progress:1\r\nslave_repl_offset:1\r\n",
+    );
+    let servers = [(1, redis("7.0.15", MASTER)), (2, replica("7.0.15")), (3, lags)];
+    let fake = Fake::new(ServiceKind::Redis, servers);
+    let held = adapter.may_leave(&fake.view(2, &[1, 2, 3], &[])).await.unwrap();
+    assert!(why(&held).contains("n3"), "{held:?}");
+    let off = ["redis-in-sync".to_owned()];
+    assert_eq!(adapter.may_leave(&fake.view(2, &[1, 2, 3], &off)).await, Ok(Held::Yes));
+}
+
+#[tokio::test]
 async fn two_masters_never_settle_and_a_cluster_is_refused() {
     let adapter = known(ServiceKind::Redis);
     let alone = "role:master\r\nmaster_repl_offset:7\r\n";

@@ -196,7 +196,8 @@ impl<'a> Services<'a> {
         self.held(at, false, async |kind, view| known(kind).bury(view, gone, settings).await).await
     }
 
-    /// A service that could not be asked does not hold yet: it may be on its way up.
+    /// A service that could not be asked does not hold yet: it may be on its way up. What to do about it is told with
+    /// what is waited for, since nobody may come to hear the error.
     async fn held(
         &self,
         at: &At,
@@ -204,7 +205,11 @@ impl<'a> Services<'a> {
         question: impl AsyncFn(ServiceKind, &View<'_>) -> Result<Held, AdapterError>,
     ) -> Result<Held, NodeError> {
         match self.ask(at, fresh, Held::Yes, question).await {
-            Err(error) if error.line.kind == "service-api" => Ok(Held::NotYet(error.full())),
+            Err(error) if error.line.kind == "service-api" => {
+                let help = &error.line.help;
+                let advice = if help.is_empty() { String::new() } else { format!(" ({})", help.join("; ")) };
+                Ok(Held::NotYet(error.full() + &advice))
+            }
             outcome => outcome,
         }
     }

@@ -124,7 +124,7 @@ fn no_record_is_lost_and_the_active_controller_goes_last() {
     let (acked, refused) = producer.stop();
     println!("{} records, refused: {refused:?}", acked.len());
     assert!(acked.len() > 100 && refused.is_empty(), "{} records, refused: {refused:?}", acked.len());
-    let there = consumed(&jars, &servers, "kept", &acked);
+    let there = consumed(&jars, &servers, &acked);
     println!("{} records are there, {} of them twice", there.len(), there.len() - unique(&there).len());
     let there = unique(&there);
     let lost: Vec<&String> = acked.difference(&there).collect();

@@ -33,7 +33,7 @@ exec \"$JAVA_HOME/bin/java\" $SERVER_JVMFLAGS -XX:+UseSerialGC -XX:TieredStopAtL
 -cp \"$(dirname \"$0\")/../lib/*\" org.apache.zookeeper.server.quorum.QuorumPeerMain \"$ZOOCFGDIR/zoo.cfg\"
 ";
 
-/// A server that answers where Kibana and the beats do, and is up when the Elasticsearch that its conf names is.
+/// A server that answers where Kibana and Filebeat do, and is up when the Elasticsearch that its conf names is.
 const STAND_IN: &str = r#"#!/usr/bin/env python3
 import http.server, json, re, socketserver, sys, urllib.request
 text = "".join(open(sys.argv[at + 1]).read() for at, word in enumerate(sys.argv) if word == "-c")
@@ -124,16 +124,20 @@ pub(crate) fn project() -> Option<Project> {
     Some(project)
 }
 
+/// Whether Filebeat is no stand-in.
+pub(crate) fn has_filebeat() -> bool {
+    crate::fetch::has(&format!("filebeat-{BEATS}"), ".built")
+}
+
 /// Filebeat itself, built from its module, which takes minutes and 4 GB: where it was built before, or where there is
 /// time.
 fn real_filebeat() -> Option<Vec<u8>> {
     let start = format!("filebeat-{BEATS}");
-    if !crate::fetch::has(&start, ".built") {
+    if !has_filebeat() {
         if !wants_long() {
             skip("Filebeat is a stand-in: WINDLASS_LONG=1 builds the real one");
             return None;
         }
-        // Up to the first version that can read its module file.
         let script = format!(
             "set -e; exec >&2; rm -rf filebeat.tmp; mkdir filebeat.tmp\n\
              dir=$(GOFLAGS=-mod=mod go mod download -json github.com/elastic/beats/v7@v{BEATS} | \

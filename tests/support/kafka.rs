@@ -138,10 +138,24 @@ impl Drop for Producer {
     }
 }
 
-/// What is in the topic's three partitions, read from the start until all of `wanted` was seen, or nothing more of it
-/// came for a long time: a consumer that starts on a busy machine takes as long as it takes. Without a group, since
-/// one takes its time to form.
-pub(crate) fn consumed(jars: &Path, servers: &str, topic: &str, wanted: &BTreeSet<String>) -> Vec<String> {
+/// What is in the three partitions of the topic `kept`, read from the start until all of `wanted` was seen.
+pub(crate) fn consumed(jars: &Path, servers: &str, wanted: &BTreeSet<String>) -> Vec<String> {
+    let mut missing = wanted.clone();
+    read(jars, servers, "kept", |record| {
+        missing.remove(record);
+        missing.is_empty()
+    })
+}
+
+/// What is in a topic's three partitions, read from the start until `is_all` says so, or nothing more came for a long
+/// time: a consumer that starts on a busy machine takes as long as it takes. Without a group, since one takes its time
+/// to form.
+pub(crate) fn read(
+    jars: &Path,
+    servers: &str,
+    topic: &str,
+    mut is_all: impl FnMut(&str) -> bool,
+) -> Vec<String> {
     let (sender, lines) = mpsc::channel();
     let mut consumers = ["0", "1", "2"].map(|partition| {
         let arguments = ["--bootstrap-server", servers, "--topic", topic, "--partition", partition];
@@ -156,12 +170,13 @@ pub(crate) fn consumed(jars: &Path, servers: &str, topic: &str, wanted: &BTreeSe
         consumer
     });
     drop(sender);
-    let (mut missing, mut records) = (wanted.clone(), Vec::new());
-    while !missing.is_empty()
-        && let Ok(record) = lines.recv_timeout(QUIET)
-    {
-        missing.remove(&record);
+    let mut records = Vec::new();
+    while let Ok(record) = lines.recv_timeout(QUIET) {
+        let ends = is_all(&record);
         records.push(record);
+        if ends {
+            break;
+        }
     }
     for consumer in &mut consumers {
         let _ended = consumer.kill();
@@ -170,6 +185,14 @@ pub(crate) fn consumed(jars: &Path, servers: &str, topic: &str, wanted: &BTreeSe
     // What came after the last that was wanted: it may be there twice.
     records.extend(lines.iter());
     records
+}
+
+/// Makes a topic of three partitions.
+pub(crate) fn make_topic(jars: &Path, servers: &str, topic: &str, replicas: &str) {
+    let arguments = ["--bootstrap-server", servers, "--create", "--topic", topic, "--partitions", "3"];
+    let arguments = [&arguments[..], &["--replication-factor", replicas]].concat();
+    let made = tool(jars, "org.apache.kafka.tools.TopicCommand", &arguments).wait_with_output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
 }
 
 pub(crate) fn unique(records: &[String]) -> BTreeSet<String> {

@@ -126,3 +126,31 @@ async fn a_lone_server_that_does_not_know_who_asks_is_not_stopped() {
     let silent = Fake::new(ServiceKind::Elasticsearch, []);
     assert_eq!(adapter.may_leave(&silent.view(1, &[1], &[])).await, Ok(Held::Yes));
 }
+
+#[tokio::test]
+async fn what_is_asked_of_a_node_that_leaves_for_good_is_turned_off_by_name() {
+    let adapter = known(ServiceKind::Opensearch);
+    // Yellow, as many nodes with data as copies, and of two others that may be elected one is not there.
+    let yellow = |port| {
+        let mut answers = opensearch(port, "2.19.1", &own_word("2.19.1"));
+        for (asked, answer) in &mut answers {
+            if asked.contains("health") {
+                *answer = http(200, &json!({"status": "yellow", "timed_out": false, "unassigned_shards": 1}));
+            }
+        }
+        answers
+    };
+    let fake = Fake::new(ServiceKind::Opensearch, [1, 2].map(|port| (port, yellow(port))));
+    let all = ["leave-green", "leave-masters", "leave-room"];
+    let asked = async |off: &[&str]| {
+        let off: Vec<String> = off.iter().map(|name| (*name).to_owned()).collect();
+        adapter.may_part(&fake.view(1, &[1, 2, 3], &off)).await.unwrap()
+    };
+    let held = asked(&[]).await;
+    for name in all {
+        assert!(why(&held).contains(&format!("{name}: ")), "{held:?}");
+        let without = asked(&[name]).await;
+        assert!(!why(&without).contains(name) && why(&without).matches("leave-").count() == 2, "{without:?}");
+    }
+    assert_eq!(asked(&all).await, Held::Yes);
+}
