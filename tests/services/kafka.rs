@@ -159,4 +159,8 @@ fn no_broker_goes_while_another_is_dead(lab: &Lab) {
     for node in [0, 1] {
         kill_process(Pid::from_raw(pid(node)).unwrap(), Signal::KILL).unwrap();
     }
+    let stopped = lab.project.run(&["service", "stop"]).ok();
+    assert!(stopped.stderr.contains("the last of them has no quorum"), "{}", stopped.stderr);
+    let one = lab.project.run(&["service", "stop", "--nodes", "n1"]).ok();
+    assert!(!one.stderr.contains("quorum"), "{}", one.stderr);
 }
