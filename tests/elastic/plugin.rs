@@ -1,5 +1,6 @@
 //! `OpenSearch` with its security plugin, with `WINDLASS_LONG=1`.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Instant;
@@ -16,7 +17,7 @@ use crate::secured::{API, HASH, PASSWORD, Stop, certificates, free, send};
 fn security(project: &Project) {
     let meta = |kind: &str, rest: &str| format!("_meta: {{ type: {kind}, config_version: 2 }}\n{rest}");
     let write = |name: &str, text: &str| {
-        project.write(&format!("conf/opensearch/opensearch-security/{name}.yml"), text)
+        project.write(&format!("conf/opensearch/opensearch-security/{name}.yml"), text);
     };
     for (name, kind) in [
         ("action_groups", "actiongroups"),
@@ -86,7 +87,7 @@ fn long_opensearch_with_its_security_plugin() {
         .to_owned();
     for layer in ["transport", "http"] {
         for (what, name) in [("pemcert", "http.pem"), ("pemkey", "http.key"), ("pemtrustedcas", "ca.pem")] {
-            yml += &format!("plugins.security.ssl.{layer}.{what}_filepath: {name}\n");
+            let _ = writeln!(yml, "plugins.security.ssl.{layer}.{what}_filepath: {name}");
         }
     }
     project.write("conf/opensearch/opensearch.yml", &yml);

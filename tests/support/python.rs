@@ -16,7 +16,7 @@ pub(crate) const CURATOR: &str = "5.8.4";
 /// Elasticsearch 6 and needs few packages more.
 pub(crate) const ELASTALERT: &str = "2.1.2";
 
-/// What Curator imports. Some of what its package asks for it does not, and the PyYAML that it asks for no longer builds.
+/// What Curator imports. Some of what its package asks for it does not, and the `PyYAML` that it asks for no longer builds.
 const OF_CURATOR: &str = "elasticsearch-curator==5.8.4 elasticsearch==7.17.12 urllib3==1.26.18 certifi click==7.1.2 \
                           voluptuous==0.13.1 pyyaml==6.0.1 six==1.16.0";
 const OF_ELASTALERT: &str = "elastalert2==2.1.2 MarkupSafe<2.1 setuptools<70 urllib3<2";

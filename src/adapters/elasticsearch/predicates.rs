@@ -243,8 +243,10 @@ mod tests {
         assert!(!one.contains("not-stopping"), "{one}");
     }
 
+    type Change = fn(&mut Cluster);
+
     /// For each by its name, a cluster in which it does not hold.
-    const BROKEN: [(&str, fn(&mut Cluster)); 10] = [
+    const BROKEN: [(&str, Change); 10] = [
         ("tiers-in-order", |cluster| cluster.members[1].tier = Some(Tier::Warm)),
         ("max-unavailable", |cluster| cluster.peers.push(peer("c", false))),
         ("not-stopping", |cluster| cluster.leaving = ["a".to_owned()].into()),
