@@ -95,7 +95,7 @@ fn logs_arrive(lab: &Lab) {
     let version = format!("\"version\":\"{BEATS}\"");
     let is_one =
         |record: &str| record.contains(&version) && record.contains("\"service\":\"elasticsearch-hot\"");
-    let (begun, records) = (Instant::now(), kafka::read(&jars, &servers, "beats", is_one));
+    let (begun, records) = (Instant::now(), kafka::read(&jars, &servers, None, "beats", is_one));
     assert!(
         records.iter().any(|record| is_one(record)),
         "{} records and none of Elasticsearch",

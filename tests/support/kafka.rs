@@ -79,13 +79,13 @@ pub(crate) struct Producer {
 }
 
 impl Producer {
-    /// One that has written.
-    pub(crate) fn start(jars: &Path, servers: &str, config: &Path) -> Self {
+    /// One that has written. Its configuration goes to `config`, with `more` in it.
+    pub(crate) fn start(jars: &Path, servers: &str, config: &Path, more: &str) -> Self {
         // The tool does not try again unless it is told to; every other producer does. One request at a time: of
         // several that are on their way when the first leader of a partition goes, the second may be written first,
         // and the first is then taken for one that was written long ago. Small batches use every partition.
         let text = "retries=1000\nenable.idempotence=true\nmax.in.flight.requests.per.connection=1\nbatch.size=256\n";
-        std::fs::write(config, text).unwrap();
+        std::fs::write(config, format!("{text}{more}")).unwrap();
         let config = config.to_str().unwrap();
         let arguments = [
             "--bootstrap-server",
@@ -139,9 +139,14 @@ impl Drop for Producer {
 }
 
 /// What is in the three partitions of the topic `kept`, read from the start until all of `wanted` was seen.
-pub(crate) fn consumed(jars: &Path, servers: &str, wanted: &BTreeSet<String>) -> Vec<String> {
+pub(crate) fn consumed(
+    jars: &Path,
+    servers: &str,
+    config: Option<&Path>,
+    wanted: &BTreeSet<String>,
+) -> Vec<String> {
     let mut missing = wanted.clone();
-    read(jars, servers, "kept", |record| {
+    read(jars, servers, config, "kept", |record| {
         missing.remove(record);
         missing.is_empty()
     })
@@ -153,14 +158,18 @@ pub(crate) fn consumed(jars: &Path, servers: &str, wanted: &BTreeSet<String>) ->
 pub(crate) fn read(
     jars: &Path,
     servers: &str,
+    config: Option<&Path>,
     topic: &str,
     mut is_all: impl FnMut(&str) -> bool,
 ) -> Vec<String> {
     let (sender, lines) = mpsc::channel();
     let mut consumers = ["0", "1", "2"].map(|partition| {
-        let arguments = ["--bootstrap-server", servers, "--topic", topic, "--partition", partition];
-        let mut consumer =
-            tool(jars, "kafka.tools.ConsoleConsumer", &[&arguments[..], &["--offset", "earliest"]].concat());
+        let mut arguments = vec!["--bootstrap-server", servers, "--topic", topic, "--partition", partition];
+        arguments.extend(["--offset", "earliest"]);
+        if let Some(config) = config {
+            arguments.extend(["--consumer.config", config.to_str().unwrap()]);
+        }
+        let mut consumer = tool(jars, "kafka.tools.ConsoleConsumer", &arguments);
         let told = BufReader::new(consumer.stdout.take().unwrap());
         let sender = sender.clone();
         std::thread::spawn(move || {
