@@ -91,9 +91,24 @@ pub trait Adapter {
         async { Ok(Held::Yes) }
     }
 
-    /// Has the service's cluster forget a peer that is gone for good already. Asked until it holds; [`Held::Never`]
-    /// says what that peer has that nobody else has.
-    fn bury(&self, _: &View<'_>, _: &Gone<'_>) -> impl Future<Output = Result<Held, AdapterError>> {
+    /// What [`Self::bury`] will change in the cluster, each with what it is now; [`Self::undrain`] puts it back, or
+    /// leaves what is right for those who stayed.
+    fn burying(
+        &self,
+        _: &View<'_>,
+        _: &Gone<'_>,
+    ) -> impl Future<Output = Result<Vec<Setting>, AdapterError>> {
+        async { Ok(Vec::new()) }
+    }
+
+    /// Changes the settings, and has the service's cluster forget a peer that is gone for good already. Asked until
+    /// it holds; [`Held::Never`] says what that peer has that nobody else has.
+    fn bury(
+        &self,
+        _: &View<'_>,
+        _: &Gone<'_>,
+        _: &[Setting],
+    ) -> impl Future<Output = Result<Held, AdapterError>> {
         async { Ok(Held::Yes) }
     }
 }

@@ -8,11 +8,11 @@
 //! * Nothing is changed: no setting, no reassignment, no election.
 //! * A broker that does not answer is waited for: it may be recovering its log, and would begin anew.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::adapter::{Adapter, AdapterError};
 use super::kafka_api::{Client, Metadata, Partition, Quorum};
-use super::kafka_spare::{Peers, short_without, voters_without};
+use super::kafka_spare::{Peers, spared};
 use super::view::{Gone, Instance, View};
 use crate::agent::Setting;
 use crate::rollout::Held;
@@ -62,20 +62,15 @@ impl Adapter for Kafka {
         let mut client = Client::connect(&view.this).await?;
         let seen = see(&mut client).await?;
         let peers = Peers::of(view, &seen).await;
+        let mut wanted = BTreeMap::new();
         if let Some(metadata) = seen.metadata.as_ref().filter(|_| !view.is_off(MIN_ISR)) {
-            let sights: Vec<&Metadata> = std::iter::once(metadata).chain(peers.sights()).collect();
-            let partitions = sights.iter().flat_map(|metadata| &metadata.partitions);
+            let sights = std::iter::once(metadata).chain(peers.sights());
+            let partitions = sights.flat_map(|metadata| &metadata.partitions);
             let topics: BTreeSet<&str> = partitions.map(|partition| partition.topic.as_str()).collect();
             let topics: Vec<String> = topics.into_iter().map(str::to_owned).collect();
-            let wanted = client.min_isr(&topics).await?;
-            let short = |sight: &&Metadata| short_without(seen.id, &sight.partitions, &wanted, &peers);
-            if let Some(why) = sights.iter().find_map(short) {
-                return Ok(Held::NotYet(why));
-            }
+            wanted = client.min_isr(&topics).await?;
         }
-        let quorum =
-            seen.quorum.filter(|quorum| quorum.voters.contains_key(&seen.id) && !view.is_off(QUORUM));
-        Ok(quorum.map_or(Held::Yes, |quorum| voters_without(seen.id, &quorum, &peers)))
+        Ok(spared(&seen, &wanted, &peers, |name| view.is_off(name)))
     }
 
     async fn drain(&self, view: &View<'_>, _: &[Setting]) -> Result<Held, AdapterError> {
@@ -102,36 +97,12 @@ impl Adapter for Kafka {
 
     async fn settled(&self, view: &View<'_>) -> Result<Held, AdapterError> {
         let seen = look(&view.this).await?;
-        if let Some(metadata) = seen.metadata.as_ref().filter(|_| !view.is_off(UNDER_REPLICATED)) {
-            let short = |one: &&Partition| one.isr.len() < one.replicas.len();
-            if let Some(names) = told(metadata.partitions.iter().filter(short)) {
-                return Ok(Held::NotYet(format!("a replica is not in sync for {names}")));
-            }
-        }
-        if let Some(quorum) = seen.quorum.filter(|_| !view.is_off(QUORUM)) {
-            let up = quorum.caught_up();
-            let behind: Vec<String> =
-                quorum.voters.keys().filter(|id| !up.contains(id)).map(ToString::to_string).collect();
-            if !behind.is_empty() {
-                return Ok(Held::NotYet(format!("controller {} has not caught up", behind.join(", "))));
-            }
-        }
-        Ok(Held::Yes)
+        Ok(whole(&seen, |name| view.is_off(name)))
     }
 
     async fn may_part(&self, view: &View<'_>) -> Result<Held, AdapterError> {
         let seen = look(&view.this).await?;
-        let id = seen.id;
-        if seen.quorum.as_ref().is_some_and(|one| one.voters.contains_key(&id)) && !view.is_off(QUORUM) {
-            return Ok(Held::Never(format!(
-                "kafka-quorum: controller {id} has a vote: take it out of `controller.quorum.voters` of all \
-                 controllers and promote them, or `kafka-metadata-quorum.sh remove-controller`; then off with \
-                 [rollout] predicates_off = [\"{QUORUM}\"]"
-            )));
-        }
-        let Some(metadata) = seen.metadata.filter(|_| !view.is_off(REPLICAS)) else { return Ok(Held::Yes) };
-        let brokers = metadata.brokers.iter().copied().filter(|one| *one != id).collect();
-        Ok(replicas_on(&metadata, |one| one == id, &brokers, &view.this).map_or(Held::Yes, Held::Never))
+        Ok(parts(&seen, &view.this, |name| view.is_off(name)))
     }
 
     async fn part(&self, view: &View<'_>, _: &[Setting]) -> Result<Held, AdapterError> {
@@ -152,20 +123,56 @@ impl Adapter for Kafka {
             let short = |one: &&Partition| one.isr.len() < one.replicas.len();
             let short = told(metadata.partitions.iter().filter(short));
             return Ok(match short.filter(|_| !view.is_off(UNDER_REPLICATED)) {
-                Some(names) => Held::NotYet(format!("a replica is not in sync for {names}")),
+                Some(names) => {
+                    Held::NotYet(format!("{UNDER_REPLICATED}: a replica is not in sync for {names}"))
+                }
                 None => Held::Yes,
             });
         }
         last.map_or(Ok(Held::Yes), Err)
     }
 
-    async fn bury(&self, view: &View<'_>, _: &Gone<'_>) -> Result<Held, AdapterError> {
+    async fn bury(&self, view: &View<'_>, _: &Gone<'_>, _: &[Setting]) -> Result<Held, AdapterError> {
         let seen = look(&view.this).await?;
         let Some(metadata) = seen.metadata.filter(|_| !view.is_off(REPLICAS)) else { return Ok(Held::Yes) };
         let there: BTreeSet<i32> = metadata.brokers.iter().copied().collect();
         let gone = |one: i32| !there.contains(&one);
         Ok(replicas_on(&metadata, gone, &there, &view.this).map_or(Held::Yes, Held::Never))
     }
+}
+
+/// Whether its cluster lacks nothing.
+fn whole(seen: &Seen, is_off: impl Fn(&str) -> bool) -> Held {
+    if let Some(metadata) = seen.metadata.as_ref().filter(|_| !is_off(UNDER_REPLICATED)) {
+        let short = |one: &&Partition| one.isr.len() < one.replicas.len();
+        if let Some(names) = told(metadata.partitions.iter().filter(short)) {
+            return Held::NotYet(format!("{UNDER_REPLICATED}: a replica is not in sync for {names}"));
+        }
+    }
+    if let Some(quorum) = seen.quorum.as_ref().filter(|_| !is_off(QUORUM)) {
+        let up = quorum.caught_up();
+        let behind: Vec<String> =
+            quorum.voters.keys().filter(|id| !up.contains(id)).map(ToString::to_string).collect();
+        if !behind.is_empty() {
+            return Held::NotYet(format!("{QUORUM}: controller {} has not caught up", behind.join(", ")));
+        }
+    }
+    Held::Yes
+}
+
+/// Whether its cluster can do without it for good; `ask` is where a person would ask it.
+fn parts(seen: &Seen, ask: &Instance<'_>, is_off: impl Fn(&str) -> bool) -> Held {
+    let id = seen.id;
+    if seen.quorum.as_ref().is_some_and(|one| one.voters.contains_key(&id)) && !is_off(QUORUM) {
+        return Held::Never(format!(
+            "kafka-quorum: controller {id} has a vote: take it out of `controller.quorum.voters` of all controllers \
+             and promote them, or `kafka-metadata-quorum.sh remove-controller`; then off with [rollout] \
+             predicates_off = [\"{QUORUM}\"]"
+        ));
+    }
+    let Some(metadata) = seen.metadata.as_ref().filter(|_| !is_off(REPLICAS)) else { return Held::Yes };
+    let brokers = metadata.brokers.iter().copied().filter(|one| *one != id).collect();
+    replicas_on(metadata, |one| one == id, &brokers, ask).map_or(Held::Yes, Held::Never)
 }
 
 /// Why brokers may not go: what they have, and how it comes to the others.
@@ -215,5 +222,60 @@ pub(super) fn told<'p>(partitions: impl Iterator<Item = &'p Partition>) -> Optio
         (true, _) => None,
         (false, 0) => Some(some.join(", ")),
         (false, more) => Some(format!("{} and {more} more", some.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::Credentials;
+    use crate::recipe::{Api, ServiceKind};
+
+    /// Broker and controller 1 of three, of which the third lags.
+    fn seen() -> Seen {
+        let (topic, replicas, isr) = ("a".to_owned(), vec![1, 2, 3], vec![1, 2]);
+        let partitions = vec![Partition { topic, index: 0, replicas, isr }];
+        let metadata = Metadata { cluster: None, brokers: vec![1, 2, 3], controller: 1, partitions };
+        let voters = [(1, 9), (2, 9), (3, 1)].into();
+        let quorum = Quorum { leader: 1, high_watermark: 9, voters };
+        Seen { id: 1, metadata: Some(metadata), quorum: Some(quorum) }
+    }
+
+    /// What speaks against it with these turned off, by its name.
+    fn said(ask: impl Fn(&Seen, &dyn Fn(&str) -> bool) -> Held, off: &[&str]) -> Option<String> {
+        match ask(&seen(), &|name| off.contains(&name)) {
+            Held::NotYet(why) | Held::Never(why) => why.split(':').next().map(str::to_owned),
+            Held::Yes | Held::Moving { .. } => None,
+        }
+    }
+
+    #[test]
+    fn each_is_turned_off_by_its_name() {
+        let wanted = BTreeMap::from([("a".to_owned(), 2)]);
+        let stops = |seen: &Seen, off: &dyn Fn(&str) -> bool| spared(seen, &wanted, &Peers::default(), off);
+        assert_eq!(said(stops, &[]).as_deref(), Some(MIN_ISR));
+        assert_eq!(said(stops, &[MIN_ISR]).as_deref(), Some(QUORUM));
+        assert_eq!(said(stops, &[QUORUM]).as_deref(), Some(MIN_ISR));
+        assert_eq!(said(stops, &[MIN_ISR, QUORUM]), None);
+
+        let settles = |seen: &Seen, off: &dyn Fn(&str) -> bool| whole(seen, off);
+        assert_eq!(said(settles, &[]).as_deref(), Some(UNDER_REPLICATED));
+        assert_eq!(said(settles, &[UNDER_REPLICATED]).as_deref(), Some(QUORUM));
+        assert_eq!(said(settles, &[UNDER_REPLICATED, QUORUM]), None);
+
+        let server = Instance {
+            node: "n1".parse().unwrap(),
+            role: "kafka".parse().unwrap(),
+            kind: ServiceKind::Kafka,
+            address: "10.0.0.1".to_owned(),
+            api: Api::default(),
+            credentials: Credentials::default(),
+            product: None,
+            reach: None,
+        };
+        let leaves = |seen: &Seen, off: &dyn Fn(&str) -> bool| parts(seen, &server, off);
+        assert_eq!(said(leaves, &[]).as_deref(), Some(QUORUM));
+        assert_eq!(said(leaves, &[QUORUM]).as_deref(), Some(REPLICAS));
+        assert_eq!(said(leaves, &[QUORUM, REPLICAS]), None);
     }
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 
-use super::kafka::{QUORUM, Seen, look, told};
+use super::kafka::{MIN_ISR, QUORUM, Seen, look, told};
 use super::kafka_api::{Metadata, Partition, Quorum};
 use super::view::View;
 use crate::rollout::Held;
@@ -52,11 +52,29 @@ impl Peers {
     }
 }
 
+/// Whether a server can be spared for a while, where topics want so many replicas in sync.
+pub(super) fn spared(
+    seen: &Seen,
+    wanted: &BTreeMap<String, usize>,
+    peers: &Peers,
+    is_off: impl Fn(&str) -> bool,
+) -> Held {
+    if let Some(metadata) = seen.metadata.as_ref().filter(|_| !is_off(MIN_ISR)) {
+        let mut sights = std::iter::once(metadata).chain(peers.sights());
+        if let Some(why) = sights.find_map(|one| short_without(seen.id, &one.partitions, wanted, peers)) {
+            return Held::NotYet(why);
+        }
+    }
+    let quorum = seen.quorum.as_ref().filter(|_| !is_off(QUORUM));
+    let quorum = quorum.filter(|quorum| quorum.voters.contains_key(&seen.id));
+    quorum.map_or(Held::Yes, |quorum| voters_without(seen.id, quorum, peers))
+}
+
 /// Which partitions could not be written to with acks=all without a broker; `None` if all could.
 ///
 /// A topic that wants all its replicas in sync, or more, cannot be spared any: it is not asked for. Which broker a
 /// silent one is, is not known: it may be any that is said to be in sync and did not answer.
-pub(super) fn short_without(
+fn short_without(
     id: i32,
     partitions: &[Partition],
     wanted: &BTreeMap<String, usize>,
@@ -76,11 +94,13 @@ pub(super) fn short_without(
         0 => String::new(),
         count => format!("; {count} said to be in sync do not answer"),
     };
-    Some(format!("without broker {id} too few replicas are in sync (min.insync.replicas) for {names}{mute}"))
+    Some(format!(
+        "{MIN_ISR}: without broker {id} too few replicas are in sync (min.insync.replicas) for {names}{mute}"
+    ))
 }
 
 /// Whether the controllers that go on are a majority with everything.
-pub(super) fn voters_without(id: i32, quorum: &Quorum, peers: &Peers) -> Held {
+fn voters_without(id: i32, quorum: &Quorum, peers: &Peers) -> Held {
     let all = quorum.voters.len();
     if all == 1 {
         // It is the only one: there is no way without an outage.
@@ -103,7 +123,7 @@ pub(super) fn voters_without(id: i32, quorum: &Quorum, peers: &Peers) -> Held {
     };
     let left = up.len();
     Held::NotYet(format!(
-        "without controller {id} {left} of {all} have everything and answer, and a quorum needs {needed}{off}"
+        "{QUORUM}: without controller {id} {left} of {all} have everything and answer, and a quorum needs {needed}{off}"
     ))
 }
 

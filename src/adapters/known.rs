@@ -129,8 +129,17 @@ impl Adapter for Known {
         ask!(self, parted(view))
     }
 
-    async fn bury(&self, view: &View<'_>, gone: &Gone<'_>) -> Result<Held, AdapterError> {
-        ask!(self, bury(view, gone))
+    async fn burying(&self, view: &View<'_>, gone: &Gone<'_>) -> Result<Vec<Setting>, AdapterError> {
+        ask!(self, burying(view, gone))
+    }
+
+    async fn bury(
+        &self,
+        view: &View<'_>,
+        gone: &Gone<'_>,
+        settings: &[Setting],
+    ) -> Result<Held, AdapterError> {
+        ask!(self, bury(view, gone, settings))
     }
 }
 

@@ -151,7 +151,7 @@ impl Adapter for Redis {
         })
     }
 
-    async fn bury(&self, view: &View<'_>, _: &Gone<'_>) -> Result<Held, AdapterError> {
+    async fn bury(&self, view: &View<'_>, _: &Gone<'_>, _: &[Setting]) -> Result<Held, AdapterError> {
         let group = Group::of(view).await;
         let own = usize::from(group.this.as_ref().is_ok_and(Info::is_master));
         Ok(match group.masters().len() + own {

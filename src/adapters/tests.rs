@@ -11,11 +11,11 @@ use crate::recipe::{Api, OrTemplate, ServiceKind};
 use crate::rollout::Held;
 
 /// Whole texts by what is asked, as it stands in the request.
-type Answers = Vec<(&'static str, String)>;
+pub(super) type Answers = Vec<(&'static str, String)>;
 
 /// Servers by port.
 #[derive(Debug, Default)]
-struct Fake {
+pub(super) struct Fake {
     kind: Option<ServiceKind>,
     servers: BTreeMap<u16, Answers>,
 }
@@ -55,7 +55,7 @@ fn bulk(text: &str) -> String {
 }
 
 impl Fake {
-    fn new(kind: ServiceKind, servers: impl IntoIterator<Item = (u16, Answers)>) -> Self {
+    pub(super) fn new(kind: ServiceKind, servers: impl IntoIterator<Item = (u16, Answers)>) -> Self {
         Self { kind: Some(kind), servers: servers.into_iter().collect() }
     }
 
@@ -73,13 +73,13 @@ impl Fake {
     }
 
     /// The server on `port` of those on `all`.
-    fn view<'a>(&'a self, port: u16, all: &[u16], off: &'a [String]) -> View<'a> {
+    pub(super) fn view<'a>(&'a self, port: u16, all: &[u16], off: &'a [String]) -> View<'a> {
         let peers = all.iter().filter(|one| **one != port).map(|one| self.instance(*one)).collect();
         View { this: self.instance(port), peers, off, target: None, budget: 1, joins: false }
     }
 }
 
-fn why(held: &Held) -> &str {
+pub(super) fn why(held: &Held) -> &str {
     match held {
         Held::Yes => "yes",
         Held::NotYet(why) | Held::Never(why) | Held::Moving { what: why, .. } => why,
@@ -178,6 +178,22 @@ async fn a_replica_that_the_master_needs_may_not_leave() {
     assert!(why(&held).contains("redis-min-replicas"), "{held:?}");
     let off = ["redis-min-replicas".to_owned()];
     assert_eq!(adapter.may_leave(&fake.view(2, &[1, 2], &off)).await, Ok(Held::Yes));
+}
+
+#[tokio::test]
+async fn nobody_leaves_while_a_replica_lags_unless_that_is_turned_off() {
+    let adapter = known(ServiceKind::Redis);
+    let lags = redis(
+        "7.0.15",
+        "role:slave\r\nmaster_host:127.0.0.1\r\nmaster_port:1\r\nmaster_link_status:down\r\n\
+         master_sync_in_progress:1\r\nslave_repl_offset:1\r\n",
+    );
+    let servers = [(1, redis("7.0.15", MASTER)), (2, replica("7.0.15")), (3, lags)];
+    let fake = Fake::new(ServiceKind::Redis, servers);
+    let held = adapter.may_leave(&fake.view(2, &[1, 2, 3], &[])).await.unwrap();
+    assert!(why(&held).contains("n3"), "{held:?}");
+    let off = ["redis-in-sync".to_owned()];
+    assert_eq!(adapter.may_leave(&fake.view(2, &[1, 2, 3], &off)).await, Ok(Held::Yes));
 }
 
 #[tokio::test]

@@ -200,7 +200,7 @@ impl Adapter for Zookeeper {
         )))
     }
 
-    async fn bury(&self, view: &View<'_>, _: &Gone<'_>) -> Result<Held, AdapterError> {
+    async fn bury(&self, view: &View<'_>, _: &Gone<'_>, _: &[Setting]) -> Result<Held, AdapterError> {
         let ensemble = Ensemble::of(view).await;
         if ensemble.leader(view).is_some() || matches!(ensemble.this, Ok(Mode::Standalone)) {
             return Ok(Held::Yes);

@@ -159,19 +159,18 @@ fn tell(
     print(&finished_text(journal.id(), &prepared.plan, finished))
 }
 
-/// Writes down and tells what was done without the engine.
+/// Writes down and tells what is done without the engine.
 pub(super) fn record(
     context: &Context,
     journal: &Journal,
-    events: impl Iterator<Item = Event>,
-    (plan, finished): (&Plan, &Finished),
+    events: impl IntoIterator<Item = Event>,
 ) -> Result<(), Failure> {
     let view = RolloutView::new(false, true, context.is_json());
     let told = Told { journal, view: &view, json: context.is_json() };
     for event in events {
         told.record(event, true)?;
     }
-    if context.is_json() { Ok(()) } else { print(&finished_text(journal.id(), plan, finished)) }
+    Ok(())
 }
 
 /// The journal first, then whoever watches.

@@ -107,6 +107,15 @@ fn left(context: &Context, past: &Past) -> Result<(), Failure> {
     Ok(())
 }
 
+/// One that was gone already: nobody can go to it.
+fn dead(past: &Past) -> Failure {
+    let node = past.plan.nodes().next().map_or_else(|| "NODE".to_owned(), |one| one.node.to_string());
+    let message = format!("leave {} of {node}, which was gone, was broken off: nothing goes there", past.id);
+    Failure::new(exit::INVALID, "rollout", message)
+        .help(format!("`windlass leave {node} --dead` goes on with it"))
+        .help("any other rollout looks at what it changed in the cluster's settings before it begins")
+}
+
 /// What this machine's journal tells: the same targets again; what is there already is skipped.
 async fn here(
     context: &Context,
@@ -116,6 +125,9 @@ async fn here(
     force: bool,
 ) -> Result<Prepared, Failure> {
     if past.plan.kind == Kind::Leave {
+        if past.outcome() != Some(Outcome::Succeeded) && past.plan.nodes().all(|one| one.steps.is_empty()) {
+            return Err(dead(past));
+        }
         left(context, past)?;
     } else if past.outcome() == Some(Outcome::Succeeded) {
         context.remark(&format!("rollout {} succeeded; looking whether that still holds", past.id));

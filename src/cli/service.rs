@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::args::{Service, ServiceWhat};
+use super::check::kinds;
 use super::cluster::{ClusterArgs, claim, run as with_nodes};
 use super::context::Context;
 use super::error::{Failure, exit};
@@ -15,11 +16,18 @@ use crate::agent::{Request, ServiceStarted};
 use crate::inventory::Node;
 use crate::model::{NodeName, Role};
 use crate::nodes::{Fleet, Member, node_error};
+use crate::recipe::ServiceKind;
 use crate::report::Table;
 use crate::rollout::NodeError;
 
 /// One role on one node: its process after what was asked.
 type Told = (NodeName, Role, Result<Value, NodeError>);
+
+/// What becomes of Kafka's nodes when all of them stop. Which is the last is not known before, nor how long it takes:
+/// KILL any earlier would cost those their orderly end that can still have it.
+const WITHOUT_QUORUM: &str = "all its nodes stop: with KRaft the last of them has no quorum of controllers to leave, \
+                              waits for one until its stop timeout is over, and is killed; it then looks through its \
+                              logs when it starts";
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +96,16 @@ fn ask(context: &Context, cluster: &ClusterArgs, what: What) -> Result<Vec<Told>
     let nodes: Vec<&Node> = selected.iter().map(|one| one.node).collect();
     let roles: BTreeSet<&Role> = selected.iter().flat_map(|one| one.roles.iter().copied()).collect();
     let order = in_order(&loaded.cluster.rollout.order, &roles);
+    if what.steps().iter().any(|step| step.goes_back()) {
+        let kinds = kinds(context);
+        let kafka = |role: &&&Role| kinds.get(**role) == Some(&ServiceKind::Kafka);
+        for role in roles.iter().filter(kafka) {
+            let stop = selected.iter().filter(|one| one.roles.contains(role)).count();
+            if stop > 1 && stop == loaded.cluster.nodes_with(role).count() {
+                context.remark(&format!("{role}: {WITHOUT_QUORUM}"));
+            }
+        }
+    }
     with_nodes(&context.cancel, async {
         let fleet = Fleet::connect(&loaded.connector, &loaded.agent, nodes, &claim(None)).await;
         let mut told: BTreeMap<(&NodeName, &Role), Result<Value, NodeError>> = BTreeMap::new();

@@ -186,12 +186,18 @@ impl<'a> Services<'a> {
         self.held(at, false, ask).await
     }
 
-    /// Has its cluster forget a peer that is gone.
-    pub async fn bury(&self, at: &At, gone: &Gone<'_>) -> Result<Held, NodeError> {
-        self.held(at, false, async |kind, view| known(kind).bury(view, gone).await).await
+    /// What its cluster will change to forget a peer that is gone.
+    pub async fn burying(&self, at: &At, gone: &Gone<'_>) -> Result<Vec<Setting>, NodeError> {
+        self.ask(at, false, Vec::new(), async |kind, view| known(kind).burying(view, gone).await).await
     }
 
-    /// A service that could not be asked does not hold yet: it may be on its way up.
+    /// Has its cluster forget a peer that is gone.
+    pub async fn bury(&self, at: &At, gone: &Gone<'_>, settings: &[Setting]) -> Result<Held, NodeError> {
+        self.held(at, false, async |kind, view| known(kind).bury(view, gone, settings).await).await
+    }
+
+    /// A service that could not be asked does not hold yet: it may be on its way up. What to do about it is told with
+    /// what is waited for, since nobody may come to hear the error.
     async fn held(
         &self,
         at: &At,
@@ -199,7 +205,11 @@ impl<'a> Services<'a> {
         question: impl AsyncFn(ServiceKind, &View<'_>) -> Result<Held, AdapterError>,
     ) -> Result<Held, NodeError> {
         match self.ask(at, fresh, Held::Yes, question).await {
-            Err(error) if error.line.kind == "service-api" => Ok(Held::NotYet(error.full())),
+            Err(error) if error.line.kind == "service-api" => {
+                let help = &error.line.help;
+                let advice = if help.is_empty() { String::new() } else { format!(" ({})", help.join("; ")) };
+                Ok(Held::NotYet(error.full() + &advice))
+            }
             outcome => outcome,
         }
     }

@@ -91,7 +91,7 @@ pub(crate) const JVM_OPTIONS: &str = "-Xms{{ vars.heap }}
 ";
 
 /// A text about Elasticsearch, said of a product.
-fn of(product: &str, text: &str) -> String {
+pub(crate) fn of(product: &str, text: &str) -> String {
     if product == "elasticsearch" {
         return text.to_owned();
     }

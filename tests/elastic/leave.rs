@@ -200,3 +200,56 @@ fn long_a_dead_master_is_forgotten() {
     assert_eq!((lab.settings(), exclusions), (before, json!([])));
     assert!(voters < 3, "a dead node has a vote: {voters}");
 }
+
+const MAJORITY: &str = "discovery.zen.minimum_master_nodes";
+
+/// Before 7 forgetting a master sets how many are a majority. That is on record before it is set, whatever happens
+/// then, and it is right afterwards.
+#[test]
+fn long_what_forgetting_sets_is_on_record_before() {
+    if !wanted() {
+        return;
+    }
+    let Some(mut lab) = Lab::new(&["6.7.0"]) else { return };
+    lab.build("6.7.0", "");
+    lab.rolls(0, &["promote"]);
+    lab.index();
+    lab.rollout("predicates_off = [\"last-of-role\"]\n");
+    kill_process(Pid::from_raw(lab.pid(2)).unwrap(), Signal::KILL).unwrap();
+    lab.project.run(&["service", "stop", "--nodes", "n3"]).exits(0);
+    lab.until("its cluster has lost it", || members(&lab) == ["n1", "n2"]);
+    quiet(&lab);
+    // As somebody set it who had one master alone.
+    set(&lab, MAJORITY, &"1".into());
+
+    // Killed when the intent is on the disk.
+    let journal = || {
+        let all = lab.project.path("out/rollouts").read_dir().unwrap();
+        let last = all.map(|entry| entry.unwrap().path()).max().unwrap();
+        std::fs::read_to_string(last.join("journal.jsonl")).unwrap_or_default()
+    };
+    let child = lab.spawn(&["leave", "n3", "--dead"]);
+    let begun = Instant::now();
+    while !journal().contains("settings-changing") {
+        assert!(begun.elapsed().as_secs() < 60, "never on record: {}", lab.project.read("said"));
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    child.kill();
+    let said = journal();
+    assert!(
+        said.contains(MAJORITY) && said.contains("\"prior\":\"1\"") && said.contains("\"value\":\"2\""),
+        "{said}"
+    );
+    assert!(!said.contains("rollout-finished"), "killed too late: {said}");
+    let refused = lab.project.run(&["resume"]).exits(2).stderr;
+    assert!(refused.contains("`windlass leave n3 --dead` goes on with it"), "{refused}");
+
+    lab.rolls(0, &["leave", "n3", "--dead"]);
+    assert!(!lab.project.read("cluster.toml").contains("n3"));
+    assert_eq!(lab.settings()["persistent"][MAJORITY], "2");
+    // Whatever the first left in a node's journal is looked at, and what is right stays.
+    lab.rolls(0, &["promote"]);
+    assert_eq!(lab.settings()["persistent"][MAJORITY], "2");
+    let status = lab.project.json(&["status"]).ok().json();
+    assert_eq!(status["nodes"][0]["roles"][0]["ready"], true, "{status}");
+}

@@ -9,10 +9,12 @@ mod client;
 mod elastic;
 #[path = "../support/fetch.rs"]
 mod fetch;
+mod keyed;
 mod lab;
 mod leave;
 mod long;
 mod opensearch;
+mod plugin;
 #[path = "../support/project.rs"]
 mod project;
 mod secured;

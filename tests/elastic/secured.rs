@@ -9,30 +9,33 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::elastic::{artifacts, finished, jre};
+use crate::keyed::KEY;
 use crate::lab::{JVM_OPTIONS, RECIPE};
 use crate::long::wanted;
 use crate::project::{Project, Run, have};
 
 const VERSION: &str = "7.17.28";
-const PASSWORD: &str = "correct-horse";
+pub(crate) const PASSWORD: &str = "correct-horse";
 /// Of that password.
-const HASH: &str = "$2a$10$abcdefghijklmnopqrstuuf4yQswfQRuOxajohDXdzREFVDuc.Vdy";
+pub(crate) const HASH: &str = "$2a$10$abcdefghijklmnopqrstuuf4yQswfQRuOxajohDXdzREFVDuc.Vdy";
 
-const API: &str = "tls = true\nca = \"certs/ca.pem\"\nserver_name = \"es.test\"\nuser = \"windlass\"\n\
+pub(crate) const API: &str = "tls = true\nca = \"certs/ca.pem\"\nserver_name = \"es.test\"\nuser = \"windlass\"\n\
                    password = \"es_password\"\n";
 
-struct Stop<'a>(&'a Project);
+pub(crate) struct Stop<'a>(pub(crate) &'a Project);
 
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
         let root = self.0.path("n1");
-        let args = ["node", "service", "stop", "elasticsearch", "--root", root.to_str().unwrap()];
-        let _stopped = self.0.command(&args).output();
+        for role in ["elasticsearch", "opensearch"] {
+            let args = ["node", "service", "stop", role, "--root", root.to_str().unwrap()];
+            let _stopped = self.0.command(&args).output();
+        }
     }
 }
 
 /// An authority, and a certificate of it for `es.test`.
-fn certificates(dir: &Path) {
+pub(crate) fn certificates(dir: &Path) {
     fs::create_dir_all(dir).unwrap();
     fs::write(dir.join("san"), "subjectAltName=DNS:es.test\n").unwrap();
     let openssl = |line: &str| {
@@ -45,17 +48,24 @@ fn certificates(dir: &Path) {
     );
 }
 
+/// Ports that nobody has.
+pub(crate) fn free(count: usize) -> Vec<u16> {
+    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    held.iter().map(|one| one.local_addr().unwrap().port()).collect()
+}
+
 /// What `check` finds out about the live cluster: W100 if it was not looked at.
-fn looked(project: &Project) -> String {
+pub(crate) fn looked(project: &Project) -> String {
     let found = project.json(&["check"]);
-    assert!(!found.stdout.contains(PASSWORD), "a secret is shown");
+    let shown = format!("{}{}", found.stdout, found.stderr);
+    assert!(![PASSWORD, KEY].iter().any(|secret| shown.contains(secret)), "a secret is shown");
     let problems = found.json()["problems"].clone();
     let live = |problem: &&Value| problem["place"] == "_cluster" || problem["code"] == "W122";
     problems.as_array().unwrap().iter().filter(live).map(Value::to_string).collect()
 }
 
 /// `curl`, with the password in a file: as whoever checks by hand would.
-fn send(project: &Project, port: u16, method: &str, path: &str, body: &str) -> Value {
+pub(crate) fn send(project: &Project, port: u16, method: &str, path: &str, body: &str) -> Value {
     project.write("curlrc", &format!("user = \"windlass:{PASSWORD}\"\n"));
     let ca = project.path("certs/ca.pem");
     let run = Run::of(
@@ -87,9 +97,7 @@ fn long_tls_and_passwords() {
     }
     fs::set_permissions(&project.dir, fs::Permissions::from_mode(0o755)).unwrap();
     certificates(&project.path("certs"));
-    let held: Vec<TcpListener> = (0..2).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let ports: Vec<u16> = held.iter().map(|one| one.local_addr().unwrap().port()).collect();
-    drop(held);
+    let ports = free(2);
     let render = "render = [\"elasticsearch.yml\", \"jvm.options\"";
     let recipe = RECIPE.replace(render, &format!("{render}, \"http.key\""));
     let with_api = |api: &str| project.write("recipes/elasticsearch.toml", &format!("{recipe}{api}"));

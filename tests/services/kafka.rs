@@ -1,5 +1,5 @@
 //! Kafka with `KRaft`: three brokers that are controllers too, from the Java registry's jars, and a producer that
-//! waits for all replicas.
+//! waits for all replicas. They want to know who asks: SASL PLAIN.
 
 use std::path::Path;
 use std::time::Instant;
@@ -36,6 +36,8 @@ stop = { signal = "TERM", timeout = "60s" }
 
 [service.api]
 port = "{{ vars.broker_port }}"
+user = "windlass"
+password = "kafka_password"
 
 [service.ready]
 tcp = "{{ vars.broker_port }}"
@@ -49,13 +51,18 @@ exec java -Xmx200m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dlog4j.configuratio
 -cp 'kafka/*' kafka.Kafka kafka/conf/server.properties
 ";
 
-const CONF: &str = "process.roles=broker,controller
+const CONF: &str = r#"process.roles=broker,controller
 node.id={{ vars.id }}
 controller.quorum.voters=
 {%- for n in nodes_with('kafka') %}{{ n.vars.id }}@{{ n.address }}:{{ n.vars.controller_port }}{{ '' if loop.last else ',' }}{% endfor %}
-listeners=PLAINTEXT://{{ node.address }}:{{ vars.broker_port }},CONTROLLER://{{ node.address }}:{{ vars.controller_port }}
+listeners=CLIENTS://{{ node.address }}:{{ vars.broker_port }},CONTROLLER://{{ node.address }}:{{ vars.controller_port }}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=CLIENTS:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=CLIENTS
+sasl.enabled.mechanisms=PLAIN
+sasl.mechanism.inter.broker.protocol=PLAIN
+{%- set word = secret('kafka_password') %}
+listener.name.clients.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username="broker" password="{{ word }}" user_broker="{{ word }}" user_windlass="{{ word }}";
 log.dirs={{ shared }}/data
 num.partitions=3
 default.replication.factor=3
@@ -66,7 +73,7 @@ group.initial.rebalance.delay.ms=0
 log.cleaner.dedupe.buffer.size=2097152
 controller.quorum.fetch.timeout.ms=1000
 controller.quorum.election.timeout.ms=500
-";
+"#;
 
 const LOG4J: &str = "log4j.rootLogger=WARN, out
 log4j.appender.out=org.apache.log4j.ConsoleAppender
@@ -74,9 +81,24 @@ log4j.appender.out.layout=org.apache.log4j.PatternLayout
 log4j.appender.out.layout.ConversionPattern=[%d] %p %m (%c)%n
 ";
 
+const PASSWORD: &str = "a-word-for-brokers";
+const SECRETS: &str = "[secrets]\nkafka_password = { file = \"password\" }\n";
+
+/// What a client of these brokers says of itself.
+fn client() -> String {
+    format!(
+        "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.jaas.config=\
+         org.apache.kafka.common.security.plain.PlainLoginModule required username=\"windlass\" \
+         password=\"{PASSWORD}\";\n"
+    )
+}
+
 fn lab(jars: &Path) -> Lab {
     let lab = Lab::new("kafka", 3, &["broker", "controller"]);
+    lab.cluster("", SECRETS);
     let project = &lab.project;
+    project.write("password", PASSWORD);
+    project.write("consumer", &client());
     let members = packed(jars, "jars");
     project.artifact("jars.tar.gz", &members);
     for version in ["3.7.2", "3.7.3"] {
@@ -109,7 +131,7 @@ fn no_record_is_lost_and_the_active_controller_goes_last() {
     let servers: Vec<String> =
         lab.ports_of("broker").iter().map(|port| format!("127.0.0.1:{port}")).collect();
     let servers = servers.join(",");
-    let producer = Producer::start(&jars, &servers, &lab.project.path("producer"));
+    let producer = Producer::start(&jars, &servers, &lab.project.path("producer"), &client());
 
     lab.project.run(&["set", "kafka", "3.7.3"]).ok();
     lab.project.build();
@@ -124,16 +146,25 @@ fn no_record_is_lost_and_the_active_controller_goes_last() {
     let (acked, refused) = producer.stop();
     println!("{} records, refused: {refused:?}", acked.len());
     assert!(acked.len() > 100 && refused.is_empty(), "{} records, refused: {refused:?}", acked.len());
-    let there = consumed(&jars, &servers);
+    let there = consumed(&jars, &servers, Some(&lab.project.path("consumer")), &acked);
     println!("{} records are there, {} of them twice", there.len(), there.len() - unique(&there).len());
     let there = unique(&there);
     let lost: Vec<&String> = acked.difference(&there).collect();
     assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), acked.len());
 
+    // Whoever says another word is not let in, and nothing is stopped.
+    lab.project.write("password", "another-word");
+    lab.cluster("gate_timeout = \"2s\"\n", SECRETS);
+    let refused = lab.project.json(&["restart", "--nodes", "n1"]).exits(1);
+    let said = format!("{}{}", refused.stdout, refused.stderr);
+    assert!(said.contains("[service.api]") && !said.contains("another-word"), "{said}");
+    lab.project.write("password", PASSWORD);
+    lab.cluster("", SECRETS);
+
     // What only a person can move is not left behind.
     let refused = lab.project.run(&["leave", "n3"]).exits(1);
     assert!(refused.stderr.contains("kafka-quorum: controller"), "{}", refused.stderr);
-    lab.cluster("predicates_off = [\"kafka-quorum\"]\n", "");
+    lab.cluster("predicates_off = [\"kafka-quorum\"]\n", SECRETS);
     let refused = lab.project.run(&["leave", "n3"]).exits(1);
     assert!(refused.stderr.contains("kafka-replicas: it has replicas of "), "{}", refused.stderr);
     assert!(refused.stderr.contains("kafka-reassign-partitions.sh"), "{}", refused.stderr);
@@ -147,7 +178,7 @@ fn no_broker_goes_while_another_is_dead(lab: &Lab) {
         i32::try_from(status["nodes"][node]["roles"][0]["pid"].as_i64().unwrap()).unwrap()
     };
     let first = pid(0);
-    lab.cluster("predicates_off = [\"kafka-quorum\"]\ngate_timeout = \"2s\"\n", "");
+    lab.cluster("predicates_off = [\"kafka-quorum\"]\ngate_timeout = \"2s\"\n", SECRETS);
     kill_process(Pid::from_raw(pid(2)).unwrap(), Signal::KILL).unwrap();
     let begun = Instant::now();
     let refused = lab.project.run(&["restart", "--nodes", "n1"]).exits(1);
@@ -159,4 +190,8 @@ fn no_broker_goes_while_another_is_dead(lab: &Lab) {
     for node in [0, 1] {
         kill_process(Pid::from_raw(pid(node)).unwrap(), Signal::KILL).unwrap();
     }
+    let stopped = lab.project.run(&["service", "stop"]).ok();
+    assert!(stopped.stderr.contains("the last of them has no quorum"), "{}", stopped.stderr);
+    let one = lab.project.run(&["service", "stop", "--nodes", "n1"]).ok();
+    assert!(!one.stderr.contains("quorum"), "{}", one.stderr);
 }

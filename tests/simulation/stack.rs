@@ -13,7 +13,7 @@ use crate::old_stack::WHOLE;
 use crate::story::{Tally, formed, rollout, tell_of};
 use crate::world::{Fate, Place, Weather, World};
 
-const ORDER: [&str; 9] = [
+const ORDER: [&str; 11] = [
     "zookeeper",
     "kafka",
     "elasticsearch-warm",
@@ -22,6 +22,8 @@ const ORDER: [&str; 9] = [
     "redis",
     "kibana",
     "nginx",
+    "elastalert",
+    "curator",
     "filebeat",
 ];
 

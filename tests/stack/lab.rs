@@ -20,11 +20,11 @@ pub(crate) const SMALL: Shape = [
     ("rack-a", &["elasticsearch-hot", "zookeeper", "redis", "filebeat"]),
     ("rack-b", &["elasticsearch-hot", "elasticsearch-warm", "zookeeper", "redis", "nginx"]),
     ("rack-a", &["elasticsearch-hot", "zookeeper", "nginx"]),
-    ("rack-b", &["kafka", "kibana", "filebeat"]),
+    ("rack-b", &["kafka", "kibana", "elastalert", "curator", "filebeat"]),
 ];
 
 /// The order that its services want: whoever is needed comes first.
-pub(crate) const ORDER: [&str; 9] = [
+pub(crate) const ORDER: [&str; 11] = [
     "zookeeper",
     "kafka",
     "elasticsearch-warm",
@@ -33,6 +33,8 @@ pub(crate) const ORDER: [&str; 9] = [
     "redis",
     "kibana",
     "nginx",
+    "elastalert",
+    "curator",
     "filebeat",
 ];
 
@@ -62,12 +64,15 @@ impl Lab {
         let me = std::env::var("USER").unwrap_or_else(|_| rustix::process::geteuid().as_raw().to_string());
         let has = |role: &&&str| self.shape.iter().any(|(_, roles)| roles.contains(*role));
         let order: Vec<&&str> = ORDER.iter().filter(has).collect();
+        // Curator does nothing by itself before a test says so.
+        let curator = if vars.contains("curator_at") { "" } else { "curator_at = \"99:99\"\n" };
         let (elastic, me) = if root { ("nobody", "root") } else { (me.as_str(), me.as_str()) };
         let mut text = format!(
             "schema = 1\nname = \"old-stack\"\n\n[vars]\nheap = \"256m\"\nmemory_lock = false\nkafka_heap = \"160m\"\n\
              zookeeper_heap = \"64m\"\nkafka_protocol = \"3.7\"\nkibana_heap_mb = 64\nelasticsearch_user = \"{elastic}\"\n\
              kafka_user = \"{me}\"\nzookeeper_user = \"{me}\"\nredis_user = \"{me}\"\nnginx_user = \"{me}\"\n\
-             kibana_user = \"{me}\"\nbeats_user = \"{me}\"\n{vars}\n\n[rollout]\nby = \"{by}\"\norder = {order:?}\n\
+             kibana_user = \"{me}\"\nbeats_user = \"{me}\"\nelastalert_user = \"{me}\"\ncurator_user = \"{me}\"\n\
+             {curator}{vars}\n\n[rollout]\nby = \"{by}\"\norder = {order:?}\n\
              canary = 0\nmin_healthy = \"500ms\"\ngate_timeout = \"3m\"\nprogress_deadline = \"3m\"\n"
         );
         for (index, (zone, roles)) in self.shape.iter().enumerate() {
@@ -163,7 +168,7 @@ impl Lab {
     }
 
     /// The end of every log, on standard error.
-    fn logs(&self) {
+    pub(crate) fn logs(&self) {
         for (index, (_, roles)) in self.shape.iter().enumerate() {
             for role in *roles {
                 let dir = self.project.path(&format!("es{}/roles/{role}/shared/logs", index + 1));

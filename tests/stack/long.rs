@@ -6,12 +6,19 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::clients::Clients;
+use crate::kafka;
 use crate::lab::{Lab, ORDER};
 use crate::old_stack::WHOLE;
-use crate::short::{assert_by_node, begun, indices};
+use crate::short::{DELETES, assert_by_node, assert_tasks_ran, begun, days, indices};
+use crate::stock::{BEATS, has_filebeat};
+
+/// Whether there is time for what takes minutes.
+pub(crate) fn wants_long() -> bool {
+    std::env::var_os("WINDLASS_LONG").is_some_and(|value| value == "1")
+}
 
 fn wanted() -> bool {
-    let wanted = std::env::var_os("WINDLASS_LONG").is_some_and(|value| value == "1");
+    let wanted = wants_long();
     if !wanted {
         eprintln!("left out: the long campaign, which WINDLASS_LONG=1 asks for");
     }
@@ -79,6 +86,24 @@ fn stops(lab: &Lab, node: usize) -> Vec<String> {
     stops.into_iter().map(|(_, role)| role).collect()
 }
 
+/// Filebeat itself sends what the services of its node log to Kafka.
+fn logs_arrive(lab: &Lab) {
+    let Some(jars) = kafka::jars().filter(|_| has_filebeat()) else { return };
+    let servers: Vec<String> = lab.at("kafka", 9092).iter().map(ToString::to_string).collect();
+    let servers = servers.join(",");
+    kafka::make_topic(&jars, &servers, "beats", "3");
+    let version = format!("\"version\":\"{BEATS}\"");
+    let is_one =
+        |record: &str| record.contains(&version) && record.contains("\"service\":\"elasticsearch-hot\"");
+    let (begun, records) = (Instant::now(), kafka::read(&jars, &servers, None, "beats", is_one));
+    assert!(
+        records.iter().any(|record| is_one(record)),
+        "{} records and none of Elasticsearch",
+        records.len()
+    );
+    println!("Filebeat's lines are in Kafka after {:.1} s", begun.elapsed().as_secs_f64());
+}
+
 #[test]
 fn long_the_whole_old_stack() {
     if !wanted() {
@@ -91,15 +116,18 @@ fn long_the_whole_old_stack() {
     println!("forms: {} roles of nodes", formed.last().unwrap()["nodes"].as_array().unwrap().len());
     lab.all_ready(Duration::from_secs(30));
     indices(&lab);
+    days(&lab);
+    logs_arrive(&lab);
 
-    // Conf of several roles, one role after the other.
-    lab.cluster("role", "");
+    // Conf of several roles, one role after the other; Curator and ElastAlert among them.
+    lab.cluster("role", DELETES);
     lab.change(&["elasticsearch/elasticsearch.yml", "redis/redis.conf", "kibana/kibana.yml"], "by role");
     let events = rolled(&lab, 0, "by role", &mut first);
     let stopped = begun(&events, "stop");
     let roles: Vec<usize> = stopped.iter().map(|one| place(one.split(' ').nth(1).unwrap())).collect();
     assert!(roles.is_sorted(), "{stopped:?}");
     assert_one_at_a_time(&events);
+    assert_tasks_ran(&lab);
 
     // All of a node in one go.
     lab.cluster("node", "");

@@ -20,6 +20,8 @@ mod long;
 mod old_stack;
 #[path = "../support/project.rs"]
 mod project;
+#[path = "../support/python.rs"]
+mod python;
 #[path = "../support/redis.rs"]
 mod redis;
 mod short;

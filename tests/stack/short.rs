@@ -1,7 +1,7 @@
 //! The short version: the small shape forms, and a change of several roles' conf goes through it node by node.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -17,6 +17,39 @@ pub(crate) fn indices(lab: &Lab) {
     lab.elastic().get("/_cluster/health?wait_for_status=green&timeout=15s");
     let mine = json!({"persistent": {"cluster.routing.allocation.node_concurrent_recoveries": "4"}});
     lab.elastic().send("PUT", "/_cluster/settings", &mine);
+}
+
+/// The indices of days: one that Curator shall delete, and one that it shall leave.
+const DAYS: [&str; 2] = ["logs-2020.01.01", "logs-2099.01.01"];
+
+/// Such as whoever writes logs makes.
+pub(crate) fn days(lab: &Lab) {
+    for day in DAYS {
+        let body = json!({"settings": {"number_of_shards": 1, "number_of_replicas": 1}});
+        lab.elastic().send("PUT", &format!("/{day}"), &body);
+    }
+    lab.elastic().get("/_cluster/health?wait_for_status=green&timeout=15s");
+}
+
+/// What has Curator begin at once, and delete what is old.
+pub(crate) const DELETES: &str =
+    "curator_at = \"00:00\"\ncurator_warm_days = 0\ncurator_delete_days = 30\nelastalert_every_minutes = 2";
+
+/// Curator has deleted the old index and no other; `ElastAlert` has run its rule and written so into its own index.
+pub(crate) fn assert_tasks_ran(lab: &Lab) {
+    let until = Instant::now() + Duration::from_secs(40);
+    let days = || lab.elastic().get("/_cat/indices/logs-*?h=index&format=json");
+    let ran = || {
+        let path = "/elastalert_status_status/_search?q=rule_name:%22no%20logs%20arrive%22&size=1";
+        lab.elastic().get(path)["hits"]["total"].as_u64().unwrap_or(0)
+    };
+    while days() != json!([{"index": DAYS[1]}]) || ran() == 0 {
+        if Instant::now() >= until {
+            lab.logs();
+            panic!("Curator left {}; ElastAlert has run its rule {} times", days(), ran());
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
 }
 
 /// `node role` of each step that was begun, in that order.
@@ -48,17 +81,22 @@ fn the_old_stack_forms_and_is_rolled_node_by_node() {
     assert_eq!(formed.last().unwrap()["outcome"], "succeeded");
     lab.all_ready(Duration::from_secs(10));
     indices(&lab);
+    days(&lab);
     let before = lab.elastic().get("/_cluster/settings?flat_settings=true");
 
-    // Conf of one tier, of Redis and of nginx: all of a node goes in one go.
-    lab.cluster("node", "warm_heap = \"260m\"\nredis_maxmemory = \"900mb\"\nnginx_server_name = \"old\"");
+    // Conf of one tier, of Redis, of nginx and of what runs now and then: all of a node goes in one go.
+    let vars = "warm_heap = \"260m\"\nredis_maxmemory = \"900mb\"\nnginx_server_name = \"old\"\n";
+    lab.cluster("node", &format!("{vars}{DELETES}"));
     let clients = Clients::start(&lab, 0);
     let events = lab.rolls(0, &["promote"]);
     let seen = clients.done(&lab, "by node");
     assert!(seen.elastic > 50 && seen.door > 50 && seen.redis > 50, "{seen:?}");
     let stopped = begun(&events, "stop");
     assert_by_node(&stopped);
-    assert_eq!(stopped.len(), 3, "{stopped:?}");
+    assert_eq!(stopped.len(), 5, "{stopped:?}");
+    let tasks: Vec<&String> = stopped.iter().filter(|one| one.starts_with("es4 ")).collect();
+    assert_eq!(tasks, ["es4 elastalert", "es4 curator"], "{stopped:?}");
+    assert_tasks_ran(&lab);
     assert_eq!(begun(&events, "reload").len(), 2, "nginx is told, and does not stop");
     assert_eq!(lab.elastic().get("/_cluster/settings?flat_settings=true"), before);
 }

@@ -10,11 +10,15 @@ use std::path::Path;
 
 use crate::elastic::artifacts;
 use crate::kafka;
-use crate::project::{Project, copy_tree, file, have, skip};
+use crate::long::wants_long;
+use crate::project::{Member, Project, copy_tree, file, have, skip};
+use crate::python::{self, CURATOR, ELASTALERT};
 use crate::redis::program;
 
 pub(crate) const ELASTICSEARCH: &str = "6.7.0";
 const JRE: &str = "11.0.13.1";
+/// The oldest that the module proxy has with all it needs.
+pub(crate) const BEATS: &str = "7.17.28";
 
 /// Kafka's own script is not in the Java registry.
 const KAFKA_START: &str = "#!/bin/sh
@@ -29,7 +33,7 @@ exec \"$JAVA_HOME/bin/java\" $SERVER_JVMFLAGS -XX:+UseSerialGC -XX:TieredStopAtL
 -cp \"$(dirname \"$0\")/../lib/*\" org.apache.zookeeper.server.quorum.QuorumPeerMain \"$ZOOCFGDIR/zoo.cfg\"
 ";
 
-/// A server that answers where Kibana and the beats do, and is up when the Elasticsearch that its conf names is.
+/// A server that answers where Kibana and Filebeat do, and is up when the Elasticsearch that its conf names is.
 const STAND_IN: &str = r#"#!/usr/bin/env python3
 import http.server, json, re, socketserver, sys, urllib.request
 text = "".join(open(sys.argv[at + 1]).read() for at, word in enumerate(sys.argv) if word == "-c")
@@ -109,9 +113,50 @@ pub(crate) fn project() -> Option<Project> {
     project.artifact("kibana-6.7.0-linux-x86_64.tar.gz", &members);
     let plugin = [file("kibana/elastalert-kibana-plugin/package.json", 0o644, "{}\n")];
     project.zip("elastalert-kibana-plugin-1.0.3-6.7.0.zip", &plugin);
-    let members = [file("filebeat-6.7.0/filebeat", 0o755, STAND_IN)];
-    project.artifact("filebeat-6.7.0-linux-x86_64.tar.gz", &members);
+    project.artifact(&format!("filebeat-{BEATS}-linux-x86_64.tar.gz"), &filebeat());
+    let artifacts = [
+        (python::curator()?, format!("elasticsearch-curator-{CURATOR}")),
+        (python::elastalert()?, format!("elastalert-{ELASTALERT}")),
+    ];
+    for (archive, name) in artifacts {
+        fs::copy(archive, project.path(&format!("install/{name}-linux-x86_64.tar.gz"))).unwrap();
+    }
     Some(project)
+}
+
+/// Whether Filebeat is no stand-in.
+pub(crate) fn has_filebeat() -> bool {
+    crate::fetch::has(&format!("filebeat-{BEATS}"), ".built")
+}
+
+/// Filebeat itself, built from its module, which takes minutes and 4 GB: where it was built before, or where there is
+/// time.
+fn real_filebeat() -> Option<Vec<u8>> {
+    let start = format!("filebeat-{BEATS}");
+    if !has_filebeat() {
+        if !wants_long() {
+            skip("Filebeat is a stand-in: WINDLASS_LONG=1 builds the real one");
+            return None;
+        }
+        let script = format!(
+            "set -e; exec >&2; rm -rf filebeat.tmp; mkdir filebeat.tmp\n\
+             dir=$(GOFLAGS=-mod=mod go mod download -json github.com/elastic/beats/v7@v{BEATS} | \
+             sed -n 's/.*\"Dir\": \"\\(.*\\)\".*/\\1/p')\n\
+             cp -r \"$dir\" filebeat.tmp/src; chmod -R u+w filebeat.tmp; cd filebeat.tmp/src\n\
+             CGO_ENABLED=0 go build -p 2 -trimpath -ldflags '-s -w' -o ../filebeat ./filebeat\n\
+             cd ../..; mv filebeat.tmp/filebeat {start}.built; rm -rf filebeat.tmp"
+        );
+        crate::fetch::fetch_within(1200, &start, ".built", &["sh", "-c", &script])?;
+    }
+    fs::read(crate::fetch::fetch(&start, ".built", &["true"])?).ok()
+}
+
+fn filebeat() -> Vec<Member> {
+    let name = format!("filebeat-{BEATS}/filebeat");
+    match real_filebeat() {
+        Some(program) => vec![file(&name, 0o755, program)],
+        None => vec![file(&name, 0o755, STAND_IN)],
+    }
 }
 
 fn stock(project: &Project) {
@@ -122,6 +167,8 @@ fn stock(project: &Project) {
         "_cluster",
         "_elasticsearch",
         "_jdk",
+        "curator",
+        "elastalert",
         "elasticsearch-hot",
         "elasticsearch-master",
         "elasticsearch-warm",
@@ -146,7 +193,8 @@ fn stock(project: &Project) {
         &format!(
             "schema = 1\nname = \"old-stack\"\n[versions]\nelasticsearch = \"{ELASTICSEARCH}\"\njdk = \"{JRE}\"\n\
              kafka = \"3.7.2\"\nscala = \"2.13\"\nzookeeper = \"3.8.0\"\nredis = \"7.0\"\nnginx = \"1.22\"\n\
-             kibana = \"6.7.0\"\nelastalert_plugin = \"1.0.3\"\nbeats = \"6.7.0\"\n"
+             kibana = \"6.7.0\"\nelastalert_plugin = \"1.0.3\"\nbeats = \"{BEATS}\"\ncurator = \"{CURATOR}\"\n\
+             elastalert = \"{ELASTALERT}\"\n"
         ),
     );
     // What artifacts are called.

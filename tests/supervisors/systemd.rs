@@ -198,6 +198,12 @@ fn systemd_finds_nothing_wrong_with_units() {
     let unit: Unit = serde_json::from_value(unit).unwrap();
     for system in [true, false] {
         let text = unit_text(&role, &release, &unit, system).unwrap();
+        let both = ["Restart=always", "KillSignal=SIGTERM", "TimeoutStopSec=180000ms", "LimitNOFILE=65535"];
+        // A user's own manager gives nobody another user, and hides nothing.
+        let rights = ["User=daemon", "Group=nogroup", "NoNewPrivileges=yes", "ProtectSystem=full"];
+        for line in both.iter().chain(rights.iter().filter(|_| system)) {
+            assert!(text.lines().any(|one| one == *line), "{line}: {text}");
+        }
         let file = dir.join("windlass-kafka.service");
         std::fs::write(&file, text).unwrap();
         let scope = if system { "--system" } else { "--user" };

@@ -16,22 +16,35 @@ fn cache() -> PathBuf {
     dir
 }
 
+/// The artifact whose name starts and ends so, if it was fetched before.
+fn find(start: &str, end: &str) -> Option<PathBuf> {
+    let fits = |name: &str| name.starts_with(start) && name.ends_with(end);
+    let names = fs::read_dir(cache()).unwrap().map(|entry| entry.unwrap().path());
+    names.filter(|path| fits(path.file_name().unwrap().to_str().unwrap())).max()
+}
+
+/// Whether it was fetched before.
+#[allow(dead_code, reason = "each test takes what it needs of this")]
+pub(crate) fn has(start: &str, end: &str) -> bool {
+    find(start, end).is_some()
+}
+
 /// The artifact whose name starts and ends so, fetched by `command` in the cache's folder if it is not there.
 pub(crate) fn fetch(start: &str, end: &str, command: &[&str]) -> Option<PathBuf> {
-    let find = || {
-        let fits = |name: &str| name.starts_with(start) && name.ends_with(end);
-        let names = fs::read_dir(cache()).unwrap().map(|entry| entry.unwrap().path());
-        names.filter(|path| fits(path.file_name().unwrap().to_str().unwrap())).max()
-    };
-    if let Some(path) = find() {
+    // A client that hangs on a network that is not there must not hang the tests.
+    fetch_within(180, start, end, command)
+}
+
+/// The same, within so many seconds.
+pub(crate) fn fetch_within(seconds: u32, start: &str, end: &str, command: &[&str]) -> Option<PathBuf> {
+    if let Some(path) = find(start, end) {
         return Some(path);
     }
     if !have(command[0]) {
         return None;
     }
-    // A client that hangs on a network that is not there must not hang the tests.
-    let run = Run::of(Command::new("timeout").arg("180").args(command).current_dir(cache()));
-    let found = find();
+    let run = Run::of(Command::new("timeout").arg(seconds.to_string()).args(command).current_dir(cache()));
+    let found = find(start, end);
     if found.is_none() {
         let said = format!("{}{}", run.stdout, run.stderr);
         skip(&format!(

@@ -4,9 +4,11 @@
 #![allow(dead_code, reason = "each test takes what it needs of this")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -19,6 +21,9 @@ const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVe
 <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>3.7.2</version></dependency>
 <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-reload4j</artifactId><version>1.7.36</version></dependency>
 </dependencies></project>"#;
+
+/// How long nothing may come before nothing more will.
+const QUIET: Duration = Duration::from_mins(1);
 
 /// What of the dependencies is for connectors and for TLS to ZooKeeper.
 const NEEDLESS: [&str; 8] = ["connect", "jersey", "jetty", "netty", "jakarta", "javax", "rocksdb", "maven"];
@@ -74,13 +79,13 @@ pub(crate) struct Producer {
 }
 
 impl Producer {
-    /// One that has written.
-    pub(crate) fn start(jars: &Path, servers: &str, config: &Path) -> Self {
+    /// One that has written. Its configuration goes to `config`, with `more` in it.
+    pub(crate) fn start(jars: &Path, servers: &str, config: &Path, more: &str) -> Self {
         // The tool does not try again unless it is told to; every other producer does. One request at a time: of
         // several that are on their way when the first leader of a partition goes, the second may be written first,
         // and the first is then taken for one that was written long ago. Small batches use every partition.
         let text = "retries=1000\nenable.idempotence=true\nmax.in.flight.requests.per.connection=1\nbatch.size=256\n";
-        std::fs::write(config, text).unwrap();
+        std::fs::write(config, format!("{text}{more}")).unwrap();
         let config = config.to_str().unwrap();
         let arguments = [
             "--bootstrap-server",
@@ -133,21 +138,70 @@ impl Drop for Producer {
     }
 }
 
-/// All that is in the topic's three partitions. Without a group, since one takes its time to form.
-pub(crate) fn consumed(jars: &Path, servers: &str) -> Vec<String> {
-    let read = |partition: &str| {
-        let arguments = ["--bootstrap-server", servers, "--topic", "kept", "--partition", partition];
-        let to_the_end = ["--offset", "earliest", "--timeout-ms", "6000"];
-        tool(jars, "kafka.tools.ConsoleConsumer", &[&arguments[..], &to_the_end].concat())
-    };
+/// What is in the three partitions of the topic `kept`, read from the start until all of `wanted` was seen.
+pub(crate) fn consumed(
+    jars: &Path,
+    servers: &str,
+    config: Option<&Path>,
+    wanted: &BTreeSet<String>,
+) -> Vec<String> {
+    let mut missing = wanted.clone();
+    read(jars, servers, config, "kept", |record| {
+        missing.remove(record);
+        missing.is_empty()
+    })
+}
+
+/// What is in a topic's three partitions, read from the start until `is_all` says so, or nothing more came for a long
+/// time: a consumer that starts on a busy machine takes as long as it takes. Without a group, since one takes its time
+/// to form.
+pub(crate) fn read(
+    jars: &Path,
+    servers: &str,
+    config: Option<&Path>,
+    topic: &str,
+    mut is_all: impl FnMut(&str) -> bool,
+) -> Vec<String> {
+    let (sender, lines) = mpsc::channel();
+    let mut consumers = ["0", "1", "2"].map(|partition| {
+        let mut arguments = vec!["--bootstrap-server", servers, "--topic", topic, "--partition", partition];
+        arguments.extend(["--offset", "earliest"]);
+        if let Some(config) = config {
+            arguments.extend(["--consumer.config", config.to_str().unwrap()]);
+        }
+        let mut consumer = tool(jars, "kafka.tools.ConsoleConsumer", &arguments);
+        let told = BufReader::new(consumer.stdout.take().unwrap());
+        let sender = sender.clone();
+        std::thread::spawn(move || {
+            let mut lines = told.lines().map_while(Result::ok);
+            lines.all(|line| sender.send(line).is_ok());
+        });
+        consumer
+    });
+    drop(sender);
     let mut records = Vec::new();
-    for mut consumer in ["0", "1", "2"].map(read) {
-        let mut text = String::new();
-        consumer.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-        consumer.wait().unwrap();
-        records.extend(text.lines().map(str::to_owned));
+    while let Ok(record) = lines.recv_timeout(QUIET) {
+        let ends = is_all(&record);
+        records.push(record);
+        if ends {
+            break;
+        }
     }
+    for consumer in &mut consumers {
+        let _ended = consumer.kill();
+        consumer.wait().unwrap();
+    }
+    // What came after the last that was wanted: it may be there twice.
+    records.extend(lines.iter());
     records
+}
+
+/// Makes a topic of three partitions.
+pub(crate) fn make_topic(jars: &Path, servers: &str, topic: &str, replicas: &str) {
+    let arguments = ["--bootstrap-server", servers, "--create", "--topic", topic, "--partitions", "3"];
+    let arguments = [&arguments[..], &["--replication-factor", replicas]].concat();
+    let made = tool(jars, "org.apache.kafka.tools.TopicCommand", &arguments).wait_with_output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
 }
 
 pub(crate) fn unique(records: &[String]) -> BTreeSet<String> {

@@ -43,5 +43,8 @@ pub(crate) const WHOLE: Shape = [
             "filebeat",
         ],
     ),
-    ("rack-b", &["elasticsearch-hot", "elasticsearch-warm", "redis", "nginx", "filebeat"]),
+    (
+        "rack-b",
+        &["elasticsearch-hot", "elasticsearch-warm", "redis", "nginx", "elastalert", "curator", "filebeat"],
+    ),
 ];

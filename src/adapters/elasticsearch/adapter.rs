@@ -138,16 +138,34 @@ impl Adapter for Elasticsearch {
         leave::parted(view).await
     }
 
-    async fn bury(&self, view: &View<'_>, gone: &Gone<'_>) -> Result<Held, AdapterError> {
-        leave::bury(view, gone).await
+    async fn burying(&self, view: &View<'_>, gone: &Gone<'_>) -> Result<Vec<Setting>, AdapterError> {
+        leave::burying(view, gone).await
+    }
+
+    async fn bury(
+        &self,
+        view: &View<'_>,
+        gone: &Gone<'_>,
+        changed: &[Setting],
+    ) -> Result<Held, AdapterError> {
+        leave::bury(view, gone, changed).await
     }
 }
 
 /// Whether there is nobody to ask and nothing to be taken from anybody: a service that has no peer and does not
 /// answer, or a cluster of which nobody answers and that may be stopped so.
 async fn is_gone(view: &View<'_>) -> bool {
-    let may = view.is_off(predicates::ANSWERS) || view.peers.is_empty();
-    may && view.this.reach.is_some() && spokesman(view).await.is_err()
+    let is_off = view.is_off(predicates::ANSWERS);
+    let may = is_off || view.peers.is_empty();
+    may && view.this.reach.is_some()
+        && spokesman(view).await.is_err()
+        && (is_off || !is_guarded(&view.this).await)
+}
+
+/// Whether it is there and does not know who asks: one that works, and is not told how to get ready for a stop.
+async fn is_guarded(instance: &Instance<'_>) -> bool {
+    let answer = instance.http(Method::GET, "/", None).await;
+    answer.is_ok_and(|answer| matches!(answer.status, 401 | 403))
 }
 
 /// Why the node may not be stopped after all, looked at again just before it is.

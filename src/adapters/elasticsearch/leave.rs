@@ -190,33 +190,47 @@ fn still_there<'c>(cluster: &'c Cluster, gone: &Gone<'_>) -> Option<&'c Member> 
     cluster.members.iter().filter(|one| !known(&one.name)).find(is_it)
 }
 
-/// Has the cluster forget a node that is gone already.
-pub(super) async fn bury(view: &View<'_>, gone: &Gone<'_>) -> Result<Held, AdapterError> {
+/// What the cluster changes when it forgets a node that is gone; nothing where it may not.
+pub(super) async fn burying(view: &View<'_>, gone: &Gone<'_>) -> Result<Vec<Setting>, AdapterError> {
     let (instance, said) = spokesman(view).await?;
     let cluster = look(view).await?;
+    if against_burying(&cluster, gone).is_some() {
+        return Ok(Vec::new());
+    }
+    voting::burying(instance, &said, &cluster.members).await
+}
+
+/// Has the cluster forget a node that is gone already.
+pub(super) async fn bury(
+    view: &View<'_>,
+    gone: &Gone<'_>,
+    changed: &[Setting],
+) -> Result<Held, AdapterError> {
+    let (instance, said) = spokesman(view).await?;
+    let cluster = look(view).await?;
+    if let Some(why) = against_burying(&cluster, gone) {
+        return Ok(Held::Never(why));
+    }
+    voting::bury(instance, &said, &cluster.members, changed).await
+}
+
+/// Why nobody may be forgotten now.
+fn against_burying(cluster: &Cluster, gone: &Gone<'_>) -> Option<String> {
     if cluster.elected.is_none() {
-        return Ok(Held::Never("its cluster has no elected master".to_owned()));
+        return Some("its cluster has no elected master".to_owned());
     }
     if cluster.health.color == Color::Red {
-        let why = not_green(&cluster).unwrap_or_default();
-        return Ok(Held::Never(format!("{GREEN}: {why}: what it had may be nowhere else")));
+        let why = not_green(cluster).unwrap_or_default();
+        return Some(format!("{GREEN}: {why}: what it had may be nowhere else"));
     }
-    if let Some(one) = still_there(&cluster, gone) {
-        return Ok(Held::Never(format!(
-            "its cluster still has {}: stop it first, or leave without --dead",
-            one.name
-        )));
+    if let Some(one) = still_there(cluster, gone) {
+        return Some(format!("its cluster still has {}: stop it first, or leave without --dead", one.name));
     }
     // Whose vote it is that is missing can be told only where all others are there.
     let away: Vec<&str> =
         cluster.peers.iter().filter(|one| one.name.is_none()).map(|one| one.title.as_str()).collect();
-    if !away.is_empty() {
-        return Ok(Held::Never(format!(
-            "{MASTERS}: others are away too, start them first: {}",
-            away.join(", ")
-        )));
-    }
-    voting::bury(instance, &said, &cluster.members).await
+    (!away.is_empty())
+        .then(|| format!("{MASTERS}: others are away too, start them first: {}", away.join(", ")))
 }
 
 #[cfg(test)]

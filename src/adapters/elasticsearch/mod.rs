@@ -30,6 +30,8 @@ mod member;
 mod predicates;
 mod room;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod voting;
 mod who;
 

@@ -243,6 +243,51 @@ mod tests {
         assert!(!one.contains("not-stopping"), "{one}");
     }
 
+    type Change = fn(&mut Cluster);
+
+    /// For each by its name, a cluster in which it does not hold.
+    const BROKEN: [(&str, Change); 10] = [
+        ("tiers-in-order", |cluster| cluster.members[1].tier = Some(Tier::Warm)),
+        ("max-unavailable", |cluster| cluster.peers.push(peer("c", false))),
+        ("not-stopping", |cluster| cluster.leaving = ["a".to_owned()].into()),
+        ("red-only-bad", |cluster| cluster.health.color = Color::Red),
+        ("yellow-only-old", |cluster| {
+            yellow(cluster);
+            cluster.health.relocating = 1;
+        }),
+        ("started-copy", |cluster| {
+            yellow(cluster);
+            cluster.copies[1].node = None;
+            cluster.copies[1].started = false;
+        }),
+        ("one-master", |cluster| {
+            cluster.members[0].master = true;
+            cluster.leaving.insert("m".to_owned());
+        }),
+        ("last-master", |cluster| cluster.this = Some("m".to_owned())),
+        ("shared-shards", |cluster| {
+            cluster.leaving.insert("b".to_owned());
+            cluster.budget = 2;
+            cluster.peers.push(peer("c", true));
+        }),
+        ("last-of-role", |cluster| {
+            cluster.peers = vec![peer("b", false)];
+            cluster.budget = 2;
+        }),
+    ];
+
+    #[test]
+    fn each_alone_is_turned_off_by_its_name_and_by_no_other() {
+        assert_eq!(BROKEN.map(|(name, _)| name), ALL.map(|(name, _)| name));
+        for (name, breaks) in BROKEN {
+            let mut cluster = cluster();
+            breaks(&mut cluster);
+            let said = against(&cluster, |off| off != name).unwrap_or_default();
+            assert!(said.starts_with(&format!("{name}: ")) && !said.contains("; "), "{name}: {said}");
+            assert_eq!(against(&cluster, |off| off == name), None, "{name}");
+        }
+    }
+
     #[test]
     fn colder_tiers_go_first() {
         let colder = |cluster: &mut Cluster| cluster.members[1].tier = Some(Tier::Warm);

@@ -159,17 +159,29 @@ pub(super) async fn put_back(
     Ok(())
 }
 
-/// Takes the vote of a node that is gone, or gives nobody's back where that is done.
+/// What becomes of the settings of a cluster that forgets a node which is gone.
+pub(super) async fn burying(
+    instance: &Instance<'_>,
+    said: &Who,
+    members: &[Member],
+) -> Result<Vec<Setting>, AdapterError> {
+    if has_votes(said) {
+        return Ok(Vec::new());
+    }
+    let masters = members.iter().filter(|one| one.master).count();
+    let cluster = said.cluster.clone().unwrap_or_default();
+    Ok(majority(&get(instance, READ_ALL).await?, &cluster, masters).into_iter().collect())
+}
+
+/// Changes these settings, and takes the vote of a node that is gone, or gives nobody's back where that is done.
 pub(super) async fn bury(
     instance: &Instance<'_>,
     said: &Who,
     members: &[Member],
+    changed: &[Setting],
 ) -> Result<Held, AdapterError> {
     if !has_votes(said) {
-        let masters = members.iter().filter(|one| one.master).count();
-        let cluster = said.cluster.clone().unwrap_or_default();
-        let wanted = majority(&get(instance, READ_ALL).await?, &cluster, masters);
-        set(instance, &wanted.into_iter().collect::<Vec<_>>()).await?;
+        set(instance, changed).await?;
         return Ok(Held::Yes);
     }
     let body = get(instance, COORDINATION).await?;

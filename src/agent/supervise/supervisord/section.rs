@@ -80,7 +80,36 @@ fn cannot(text: &str) -> SuperviseError {
 
 #[cfg(test)]
 mod tests {
+    use camino::Utf8PathBuf;
+
     use super::*;
+    use crate::agent::layout::Root;
+
+    /// Its defaults kill Elasticsearch and Kafka in the middle of a flush, and leave children behind.
+    #[test]
+    fn a_section_gives_the_service_its_time_and_takes_its_children() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = Utf8PathBuf::from_path_buf(temporary.path().canonicalize().unwrap()).unwrap();
+        let role = Root::create(&dir.join("root"), 0o700).unwrap().role(&"kafka".parse().unwrap());
+        let unit = serde_json::json!({
+            "format": 1, "kind": "kafka", "user": null, "group": null, "supervisor": { "kind": "supervisord" },
+            "capabilities": [], "command": ["/bin/true"], "env": {}, "signal": "TERM", "timeout_ms": 180_000,
+            "cwd": "/", "log": "/dev/null", "limits": { "nofile": 65535 }, "ready": null,
+        });
+        let unit: Unit = serde_json::from_value(unit).unwrap();
+        let text = section_text("windlass-kafka", &role, &"3-1.0".parse().unwrap(), &unit).unwrap();
+        let has = |line: &str| text.lines().any(|one| one == line);
+        for line in [
+            "[program:windlass-kafka]",
+            "autorestart=true",
+            "stopsignal=TERM",
+            "stopwaitsecs=185",
+            "stopasgroup=true",
+            "killasgroup=true",
+        ] {
+            assert!(has(line), "{line}: {text}");
+        }
+    }
 
     #[test]
     fn words_keep_what_the_reader_would_take() {
