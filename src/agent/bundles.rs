@@ -23,6 +23,9 @@ use crate::model::{Cancel, Digest};
 /// The most bytes of a compressed table of contents.
 pub(super) const MAX_TOC: u64 = 256 << 20;
 
+/// Layer and entry of each path in order, as [`Tree::order`] gives them.
+type Order = Vec<(usize, usize)>;
+
 /// A bundle that the node knows, its objects there or not.
 #[derive(Debug)]
 pub struct Bundle {
@@ -32,6 +35,8 @@ pub struct Bundle {
     pub manifest: Manifest,
     /// One a layer.
     pub tocs: Vec<Toc>,
+    /// Which entries of theirs stand where, found once: it is asked for many times.
+    order: Order,
 }
 
 /// Why a bundle cannot be stored or read.
@@ -119,8 +124,8 @@ pub(super) fn object_of(node: &Node) -> Option<(ObjectId, u64)> {
 
 impl Bundle {
     /// Its layers, laid over each other; that they make a tree was checked when they were read.
-    pub fn tree(&self) -> Result<Tree<'_>, BundleError> {
-        Ok(Tree::lay(self.tocs.iter().map(|toc| toc.entries.as_slice()))?)
+    pub fn tree(&self) -> Tree<'_> {
+        Tree::in_order(self.tocs.iter().map(|toc| toc.entries.as_slice()), &self.order)
     }
 
     /// The regular file that holds the content of `entry` of `layer`: itself, or what it is another name of.
@@ -136,10 +141,10 @@ impl Bundle {
     }
 
     /// Every object that its tree needs, each once.
-    pub fn objects(&self) -> Result<Vec<Wanted>, BundleError> {
+    pub fn objects(&self) -> Vec<Wanted> {
         let mut seen = std::collections::HashSet::new();
         let mut wanted = Vec::new();
-        for (layer, entry) in self.tree()?.entries() {
+        for (layer, entry) in self.tree().entries() {
             let Some((index, file)) = self.content_of(layer, entry) else { continue };
             if let Some((id, size)) = object_of(&file.node)
                 && seen.insert(id)
@@ -147,12 +152,12 @@ impl Bundle {
                 wanted.push(Wanted { id, size, layer, entry: index });
             }
         }
-        Ok(wanted)
+        wanted
     }
 
     /// What it says about itself, out of the objects.
     pub fn record(&self, objects: &Objects) -> Result<Record, BundleError> {
-        let tree = self.tree()?;
+        let tree = self.tree();
         let entry = tree.get(RECORD_PATH).ok_or(BundleError::NoRecord)?.1;
         let (id, size) = object_of(&entry.node).ok_or(BundleError::NoRecord)?;
         if size > MAX_MANIFEST {
@@ -182,12 +187,12 @@ fn check(bundle: Digest, what: &'static str, wanted: Digest, bytes: &[u8]) -> Re
     }
 }
 
-/// Checks tables of contents against their manifest.
+/// Checks tables of contents against their manifest; gives the order of their entries in the tree, too.
 pub(super) fn check_tocs(
     bundle: Digest,
     manifest: &Manifest,
     tocs: &[Vec<u8>],
-) -> Result<Vec<Toc>, BundleError> {
+) -> Result<(Vec<Toc>, Order), BundleError> {
     let checked = |(layer, (described, bytes)): (usize, (&Layer, &Vec<u8>))| {
         check(bundle, "table of contents", described.place.digest, bytes)?;
         Toc::decode(bytes).map_err(|source| BundleError::Toc { layer, source })
@@ -198,8 +203,8 @@ pub(super) fn check_tocs(
         Ok(()) => layers.collect::<Vec<_>>().into_par_iter().map(checked).collect::<Result<_, _>>()?,
         Err(_) => layers.map(checked).collect::<Result<_, _>>()?,
     };
-    Tree::new(checked.iter().map(|toc| toc.entries.as_slice()))?;
-    Ok(checked)
+    let order = Tree::new(checked.iter().map(|toc| toc.entries.as_slice()))?.order();
+    Ok((checked, order))
 }
 
 /// A bundle that is being stored has a name that starts so.
@@ -247,8 +252,8 @@ impl Root {
             check_manifest(digest, &read("manifest", MAX_MANIFEST)?, &read("config", MAX_MANIFEST)?)?;
         let tocs = manifest.layers.iter().map(|layer| read(&toc_name(&layer.place.digest), MAX_TOC));
         let tocs: Vec<Vec<u8>> = tocs.collect::<Result<_, _>>()?;
-        let tocs = check_tocs(digest, &manifest, &tocs)?;
-        Ok(Bundle { digest, manifest, tocs })
+        let (tocs, order) = check_tocs(digest, &manifest, &tocs)?;
+        Ok(Bundle { digest, manifest, tocs, order })
     }
 
     /// A table of contents that some bundle here has; its digest is for the caller to check.
@@ -267,7 +272,7 @@ impl Root {
         tocs: &[Vec<u8>],
     ) -> Result<Bundle, BundleError> {
         let checked = check_manifest(digest, manifest, config)?;
-        let decoded = check_tocs(digest, &checked, tocs)?;
+        let (decoded, order) = check_tocs(digest, &checked, tocs)?;
         if self.load_bundle(digest).is_err() {
             // One at a time: whatever has no name of its own then is of a process that was killed.
             let _alone = DirLock::wait(&self.bundles(), LockKind::Exclusive, &Cancel::new())?;
@@ -276,7 +281,7 @@ impl Root {
                 self.make_bundle(digest, &checked, [manifest, config], tocs)?;
             }
         }
-        Ok(Bundle { digest, manifest: checked, tocs: decoded })
+        Ok(Bundle { digest, manifest: checked, tocs: decoded, order })
     }
 
     fn make_bundle(

@@ -94,7 +94,7 @@ impl Expected {
         })?;
         let bundle = root.load_bundle(staged.bundle)?;
         let record = bundle.record(objects)?;
-        let should = expected(&bundle, &record, &staged)?;
+        let should = expected(&bundle, &record, &staged);
         Ok(Self { bundle, record, staged, should })
     }
 
@@ -138,14 +138,10 @@ impl Expected {
     }
 }
 
-fn expected(
-    bundle: &Bundle,
-    record: &Record,
-    staged: &ReleaseRecord,
-) -> Result<BTreeMap<String, Should>, AgentError> {
+fn expected(bundle: &Bundle, record: &Record, staged: &ReleaseRecord) -> BTreeMap<String, Should> {
     let mut should = BTreeMap::new();
     let mut directories = BTreeSet::new();
-    for (layer, entry) in bundle.tree()?.entries() {
+    for (layer, entry) in bundle.tree().entries() {
         if in_persist(record, &entry.path)
             || (is_scratch(record, &entry.path) && !record.scratch.contains(&entry.path))
         {
@@ -192,7 +188,7 @@ fn expected(
         let writable = record.scratch.iter().any(|scratch| scratch.as_str() == path);
         should.entry(path).or_insert(Should::Directory { writable });
     }
-    Ok(should)
+    should
 }
 
 fn compare(

@@ -87,7 +87,7 @@ impl<'a> Placer<'a> {
 
     /// Makes everything.
     pub(super) fn place(mut self) -> Result<(), StageError> {
-        let tree = self.plan.bundle.tree()?;
+        let tree = self.plan.bundle.tree();
         let record = self.plan.record;
         let (mut files, mut directories) = (Vec::new(), Vec::new());
         for (layer, entry) in tree.entries() {

@@ -47,7 +47,7 @@ pub fn receive(
     }
     let bundle = receive_bundle(root, header, from, out)?;
     let objects = Objects::open_to_add(root)?;
-    let wanted = bundle.objects()?;
+    let wanted = bundle.objects();
     let mut lacking = HashMap::new();
     let missing = objects.missing(wanted.iter().map(|wanted| (wanted.id, wanted.size)))?;
     let missing: HashSet<ObjectId> = missing.into_iter().collect();
@@ -158,7 +158,7 @@ fn describe(root: &Root, bundle: &Bundle, lacking: &Lacking) -> Result<Missing, 
 /// All of it must find room, objects and the release's own directories, before the first byte is asked for.
 fn check_room(root: &Root, bundle: &Bundle, missing: &Missing) -> Result<(), AgentError> {
     const BLOCK: u64 = 4096;
-    let entries = bundle.tree()?;
+    let entries = bundle.tree();
     let own =
         entries.entries().filter(|(_, entry)| matches!(entry.node, Node::Directory | Node::Symlink { .. }));
     let own = own.count() as u64;

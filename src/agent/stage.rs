@@ -126,7 +126,7 @@ fn make(desk: &mut Desk, request: &StageRequest) -> Result<Staged, AgentError> {
     calls::create_dir(&staging, 0o777).at("create", &staging)?;
     let plan = Plan { bundle: &stager.bundle, record, rendered: &content.rendered, owner };
     with_sync(&objects, || Placer::new(&plan, &objects, &staging)?.place())?;
-    let files = stager.bundle.tree()?.totals().0;
+    let files = stager.bundle.tree().totals().0;
     let record = ReleaseRecord {
         format: RELEASE_FORMAT,
         release: release.clone(),
@@ -192,7 +192,7 @@ impl<'a> Stager<'a> {
         if found != wanted {
             return Err(StageError::Role { bundle: request.bundle, found, wanted }.into());
         }
-        let all = bundle.objects()?;
+        let all = bundle.objects();
         let missing = objects.missing(all.iter().map(|wanted| (wanted.id, wanted.size)))?.len();
         if missing > 0 {
             return Err(StageError::Incomplete { bundle: request.bundle, missing, total: all.len() }.into());
@@ -221,7 +221,7 @@ impl<'a> Stager<'a> {
     fn check_room(&self, desk: &Desk, content: &Content) -> Result<(), StageError> {
         const BLOCK: u64 = 4096;
         let (mut bytes, mut files) = (64 * BLOCK, 16);
-        for (_, entry) in self.bundle.tree()?.entries() {
+        for (_, entry) in self.bundle.tree().entries() {
             let made = match &entry.node {
                 Node::Directory | Node::Symlink { .. } => 0,
                 Node::File { .. } if content.rendered.contains_key(&entry.path) => {
@@ -249,7 +249,7 @@ pub(super) fn templates(
     record: &Record,
     objects: &Objects,
 ) -> Result<BTreeMap<BundlePath, String>, StageError> {
-    let tree = bundle.tree()?;
+    let tree = bundle.tree();
     let read = |path: &BundlePath| -> Result<(BundlePath, String), StageError> {
         let missing = || StageError::NoTemplate { path: path.clone() };
         let (layer, entry) = tree.get(path.as_str()).ok_or_else(missing)?;

@@ -417,7 +417,7 @@ mod tests {
     impl Large {
         /// A large file, the only one of its layer; what stands before its data is of no interest here.
         fn new() -> Self {
-            let content: Vec<u8> = (0..SIZE).map(|n| (n / 999 % 251) as u8).collect();
+            let content: Vec<u8> = (0..=250u8).cycle().flat_map(|byte| [byte; 999]).take(SIZE).collect();
             let id = ObjectId { digest: Digest::of(&content), executable: false };
             let node = Node::File { mode: 0o644, size: SIZE as u64, digest: id.digest };
             let frames = layout::data_pieces(SIZE as u64).map(|range| Frame {

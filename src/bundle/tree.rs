@@ -77,13 +77,6 @@ pub enum TreeError {
 impl<'a> Tree<'a> {
     /// Lays `layers` over each other, the first at the bottom.
     pub fn new(layers: impl IntoIterator<Item = &'a [Entry]>) -> Result<Self, TreeError> {
-        let tree = Self::lay(layers)?;
-        tree.check_links()?;
-        Ok(tree)
-    }
-
-    /// Lays layers over each other of which [`Self::new`] has said before that they make a tree.
-    pub fn lay(layers: impl IntoIterator<Item = &'a [Entry]>) -> Result<Self, TreeError> {
         let layers: Vec<&[Entry]> = layers.into_iter().collect();
         let all = layers.iter().enumerate();
         let mut paths: Vec<(usize, &Entry)> =
@@ -96,7 +89,23 @@ impl<'a> Tree<'a> {
         paths.reverse();
         paths.dedup_by(|(_, lower), (_, upper)| lower.path == upper.path);
         paths.reverse();
-        Ok(Self { paths, layers })
+        let tree = Self { paths, layers };
+        tree.check_links()?;
+        Ok(tree)
+    }
+
+    /// Where the entries of each path in order are: the layer's index, and the entry's in the layer.
+    pub fn order(&self) -> Vec<(usize, usize)> {
+        let place =
+            |(layer, entry): &(usize, &'a Entry)| Some((*layer, self.layers[*layer].element_offset(entry)?));
+        self.paths.iter().filter_map(place).collect()
+    }
+
+    /// Lays layers over each other that [`Self::new`] has seen, in the order that [`Self::order`] gave for them.
+    pub fn in_order(layers: impl IntoIterator<Item = &'a [Entry]>, order: &[(usize, usize)]) -> Self {
+        let layers: Vec<&[Entry]> = layers.into_iter().collect();
+        let found = |(layer, entry): &(usize, usize)| Some((*layer, layers.get(*layer)?.get(*entry)?));
+        Self { paths: order.iter().filter_map(found).collect(), layers }
     }
 
     /// Every path in order, with its layer's index.

@@ -40,10 +40,11 @@ const WAY: &str = "w() { set --; P=$R; while test -n \"$P\"; do set -- \"$@\" \"
     l*) case $O in 0|\"$U\") ;; *) echo \"/${X#*/}\"; break;; esac;; \
     ????????w[-x]*) echo \"/${X#*/}\"; break;; esac; done; }; ";
 
-/// The sha256 of `$A`, or `none` where nothing can hash.
-const HASH: &str = "if H=$(sha256sum <\"$A\" 2>/dev/null); then H=${H%% *}; \
+/// The sha256 of `$A`, or `none` where nothing can hash. OpenSSL comes first: it uses the processor's instructions for
+/// it, where coreutils' program mostly does not and takes four times as long, for every command.
+const HASH: &str = "if H=$(openssl dgst -sha256 -r <\"$A\" 2>/dev/null); then H=${H%% *}; \
+    elif H=$(sha256sum <\"$A\" 2>/dev/null); then H=${H%% *}; \
     elif H=$(shasum -a 256 <\"$A\" 2>/dev/null); then H=${H%% *}; \
-    elif H=$(openssl dgst -sha256 -r <\"$A\" 2>/dev/null); then H=${H%% *}; \
     elif H=$(busybox sha256sum <\"$A\" 2>/dev/null); then H=${H%% *}; else H=none; fi; ";
 
 /// A node on which an agent is to be started.
