@@ -272,7 +272,7 @@ mod tests {
             stages: Stages::default(),
         });
         let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build().unwrap();
-        let writer = Writer::new(Arc::clone(&shared));
+        let writer = Writer::new(Arc::clone(&shared), dir).unwrap();
         let blob = pool.install(|| {
             let keeper = Arc::new(Keeper::new(budget, Arc::clone(&shared.buffers), dir.to_owned()));
             let mut collector = Collector::new(Arc::clone(&shared), Arc::clone(&keeper), Some(path("top")));
@@ -292,7 +292,7 @@ mod tests {
             collector.hard_link(path("d0/a-name"), path("d3/f3")).unwrap();
             assemble(collector.finish(), &shared, &keeper, dir, &writer).unwrap()
         });
-        writer.finish(dir).unwrap();
+        writer.finish().unwrap();
         blob
     }
 
@@ -355,7 +355,7 @@ mod tests {
             stages: Stages::default(),
         });
         let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build().unwrap();
-        let writer = Writer::new(Arc::clone(&shared));
+        let writer = Writer::new(Arc::clone(&shared), dir).unwrap();
         let blob = pool.install(|| {
             let keeper = Arc::new(Keeper::new(budget, Arc::clone(&shared.buffers), dir.to_owned()));
             let mut collector = Collector::new(Arc::clone(&shared), Arc::clone(&keeper), None);
@@ -366,7 +366,7 @@ mod tests {
             }
             assemble(collector.finish(), &shared, &keeper, dir, &writer).unwrap()
         });
-        writer.finish(dir).unwrap();
+        writer.finish().unwrap();
         blob
     }
 

@@ -160,8 +160,8 @@ impl Build<'_> {
             level: self.options.level,
             stages: Stages::default(),
         });
-        let writer = Writer::new(Arc::clone(&shared));
         let dir = self.store.blobs();
+        let writer = Writer::new(Arc::clone(&shared), &dir)?;
         let workshop = Workshop {
             shared: &shared,
             dir: &dir,
@@ -185,7 +185,7 @@ impl Build<'_> {
         self.check_lock(&found)?;
         let bundles = self.compose(plans, &found, &parts, workshop, &mut made)?;
         self.cancel.check()?;
-        writer.finish(&dir)?;
+        writer.finish()?;
         let commit = Commit { folder: self.folder, store: &self.store, options: self.options };
         let mut cache = cache.into_inner().unwrap_or_else(PoisonError::into_inner);
         let artifacts = found.values().collect::<Vec<_>>();

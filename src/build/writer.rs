@@ -43,22 +43,14 @@ pub(super) struct Writer {
 struct Desk {
     shared: Arc<Shared>,
     chunks: Mutex<Chunks>,
-    failure: Mutex<Failure>,
+    /// The first; everybody is told of it, as any layer's end may be the one that is told on.
+    failure: Mutex<Option<IoError>>,
 }
 
 #[derive(Debug, Default)]
 struct Chunks {
     free: Vec<Chunk>,
     made: usize,
-}
-
-#[derive(Debug, Default)]
-enum Failure {
-    #[default]
-    None,
-    /// Nobody was told yet.
-    New(IoError),
-    Told,
 }
 
 /// Bytes for one write, aligned as direct writes need it.
@@ -86,15 +78,16 @@ pub(super) struct Outgoing<'a> {
 }
 
 impl Writer {
-    /// Starts the thread.
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    /// Starts the thread; `dir` is for messages.
+    pub(super) fn new(shared: Arc<Shared>, dir: &Utf8Path) -> Result<Self, IoError> {
         let (sender, receiver) = channel();
         let desk = Arc::new(Desk { shared, chunks: Mutex::default(), failure: Mutex::default() });
-        let thread = std::thread::spawn({
+        let thread = std::thread::Builder::new().spawn({
             let desk = Arc::clone(&desk);
             move || desk.work(&receiver)
         });
-        Self { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), desk }
+        let thread = Mutex::new(Some(thread.at("start a thread to write to", dir)?));
+        Ok(Self { sender: Mutex::new(Some(sender)), thread, desk })
     }
 
     /// Starts to write a file.
@@ -102,19 +95,32 @@ impl Writer {
         Outgoing { writer: self, staged, at: 0, chunk: None }
     }
 
-    /// Waits until all files that were finished are on the disk; `dir` is for messages.
-    pub(super) fn finish(&self, dir: &Utf8Path) -> Result<(), IoError> {
+    /// Waits until all files that were finished are on the disk.
+    pub(super) fn finish(&self) -> Result<(), IoError> {
         drop(held(&self.sender).take());
         if let Some(Err(panic)) = held(&self.thread).take().map(JoinHandle::join) {
             std::panic::resume_unwind(panic);
         }
-        self.desk.check(dir)
+        self.desk.check()
     }
 
     fn send(&self, task: Task) {
         if let Some(sender) = &*held(&self.sender) {
             // The receiver lives until the sender goes.
             let _ = sender.send(task);
+        }
+    }
+}
+
+/// A build that is given up waits for the write that is being made and for no other: then no file of it is left in
+/// the thread's hands.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let given_up = || IoError::new("write", "a layer".into(), io::ErrorKind::Interrupted);
+        held(&self.desk.failure).get_or_insert_with(given_up);
+        drop(held(&self.sender).take());
+        if let Some(thread) = held(&self.thread).take() {
+            let _ = thread.join();
         }
     }
 }
@@ -126,7 +132,7 @@ impl Outgoing<'_> {
             let chunk = self.chunk.get_or_insert_with(|| self.writer.desk.chunk());
             bytes = chunk.take_in(bytes);
             if chunk.filled == CHUNK {
-                self.writer.desk.check(self.staged.dir())?;
+                self.writer.desk.check()?;
                 self.send(false);
             }
         }
@@ -175,10 +181,10 @@ impl Desk {
     fn work(&self, tasks: &Receiver<Task>) {
         // After a failure the queue is still emptied, so that nobody waits for a chunk.
         for task in tasks {
-            if matches!(*held(&self.failure), Failure::None)
+            if held(&self.failure).is_none()
                 && let Err(error) = self.shared.stages.time(Stage::Write, || task.write())
             {
-                *held(&self.failure) = Failure::New(error);
+                *held(&self.failure) = Some(error);
             }
             self.give(task.chunk);
         }
@@ -189,20 +195,14 @@ impl Desk {
         held(&self.chunks).free.push(chunk);
     }
 
-    /// The failure, for the first who asks; the others hear that there was one.
-    fn check(&self, dir: &Utf8Path) -> Result<(), IoError> {
-        let mut failure = held(&self.failure);
-        match std::mem::replace(&mut *failure, Failure::Told) {
-            Failure::None => {
-                *failure = Failure::None;
-                Ok(())
-            }
-            Failure::New(error) => Err(error),
-            Failure::Told => {
-                let what = io::Error::other("another layer could not be written");
-                Err(IoError::new("write a layer to", dir, what))
-            }
-        }
+    fn check(&self) -> Result<(), IoError> {
+        let failure = held(&self.failure);
+        let Some(IoError { action, path, source }) = &*failure else { return Ok(()) };
+        let again = match source.raw_os_error() {
+            Some(number) => io::Error::from_raw_os_error(number),
+            None => io::Error::new(source.kind(), source.to_string()),
+        };
+        Err(IoError::new(action, path, again))
     }
 }
 
@@ -281,7 +281,7 @@ mod tests {
     fn what_was_written_is_in_the_files() {
         let keep = tempfile::tempdir().unwrap();
         let dir = Utf8PathBuf::from_path_buf(keep.path().to_owned()).unwrap();
-        let writer = Writer::new(shared());
+        let writer = Writer::new(shared(), &dir).unwrap();
         let lengths = [0, 1, ALIGN, CHUNK - 1, CHUNK, 2 * CHUNK, 9 * CHUNK + 77];
         let content = |length: usize| -> Vec<u8> { (0..=250).cycle().take(length).collect() };
         let mut files = Vec::new();
@@ -292,7 +292,7 @@ mod tests {
             file.finish();
             files.push(staged);
         }
-        writer.finish(&dir).unwrap();
+        writer.finish().unwrap();
         for (length, staged) in lengths.into_iter().zip(files) {
             let path = dir.join(length.to_string());
             Arc::into_inner(staged).unwrap().publish(&path).unwrap();
@@ -302,10 +302,10 @@ mod tests {
 
     /// A file that was opened for reading stands for a disk that takes nothing.
     #[test]
-    fn a_failure_is_told_once_and_ends_the_others() {
+    fn a_failure_is_told_to_all_and_ends_the_others() {
         let keep = tempfile::tempdir().unwrap();
         let dir = Utf8PathBuf::from_path_buf(keep.path().to_owned()).unwrap();
-        let writer = Writer::new(shared());
+        let writer = Writer::new(shared(), &dir).unwrap();
         let bad = Arc::new(Staged::unwritable(&dir));
         let mut file = writer.file(Arc::clone(&bad));
         file.write(b"x").unwrap();
@@ -314,7 +314,7 @@ mod tests {
         let bytes = vec![7; CHUNK];
         let error = (0..100_000).find_map(|_| file.write(&bytes).err()).unwrap();
         assert_eq!(error.source.raw_os_error(), Some(9), "{error:?}");
-        assert!(file.write(&bytes).is_err());
-        assert!(writer.finish(&dir).is_err());
+        assert_eq!(file.write(&bytes).unwrap_err().source.raw_os_error(), Some(9));
+        assert_eq!(writer.finish().unwrap_err().source.raw_os_error(), Some(9));
     }
 }
