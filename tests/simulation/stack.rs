@@ -13,7 +13,7 @@ use crate::old_stack::WHOLE;
 use crate::story::{Tally, formed, rollout, tell_of};
 use crate::world::{Fate, Place, Weather, World};
 
-const ORDER: [&str; 11] = [
+const ORDER: [&str; 13] = [
     "zookeeper",
     "kafka",
     "elasticsearch-warm",
@@ -25,6 +25,8 @@ const ORDER: [&str; 11] = [
     "elastalert",
     "curator",
     "filebeat",
+    "metricbeat",
+    "heartbeat",
 ];
 
 fn world(seed: u64, by: By) -> World {

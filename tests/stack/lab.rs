@@ -24,7 +24,7 @@ pub(crate) const SMALL: Shape = [
 ];
 
 /// The order that its services want: whoever is needed comes first.
-pub(crate) const ORDER: [&str; 11] = [
+pub(crate) const ORDER: [&str; 13] = [
     "zookeeper",
     "kafka",
     "elasticsearch-warm",
@@ -36,6 +36,8 @@ pub(crate) const ORDER: [&str; 11] = [
     "elastalert",
     "curator",
     "filebeat",
+    "metricbeat",
+    "heartbeat",
 ];
 
 pub(crate) struct Lab {

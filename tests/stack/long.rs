@@ -10,7 +10,7 @@ use crate::kafka;
 use crate::lab::{Lab, ORDER};
 use crate::old_stack::WHOLE;
 use crate::short::{DELETES, assert_by_node, assert_tasks_ran, begun, days, indices};
-use crate::stock::{BEATS, has_filebeat};
+use crate::stock::{BEATS, has_beat};
 
 /// Whether there is time for what takes minutes.
 pub(crate) fn wants_long() -> bool {
@@ -86,22 +86,27 @@ fn stops(lab: &Lab, node: usize) -> Vec<String> {
     stops.into_iter().map(|(_, role)| role).collect()
 }
 
-/// Filebeat itself sends what the services of its node log to Kafka.
-fn logs_arrive(lab: &Lab) {
-    let Some(jars) = kafka::jars().filter(|_| has_filebeat()) else { return };
+/// The beats themselves send to Kafka: what the services of their node log, what these measure, and who is up.
+fn beats_arrive(lab: &Lab) {
+    let Some(jars) = kafka::jars() else { return };
     let servers: Vec<String> = lab.at("kafka", 9092).iter().map(ToString::to_string).collect();
     let servers = servers.join(",");
     kafka::make_topic(&jars, &servers, "beats", "3");
     let version = format!("\"version\":\"{BEATS}\"");
-    let is_one =
-        |record: &str| record.contains(&version) && record.contains("\"service\":\"elasticsearch-hot\"");
-    let (begun, records) = (Instant::now(), kafka::read(&jars, &servers, None, "beats", is_one));
-    assert!(
-        records.iter().any(|record| is_one(record)),
-        "{} records and none of Elasticsearch",
-        records.len()
-    );
-    println!("Filebeat's lines are in Kafka after {:.1} s", begun.elapsed().as_secs_f64());
+    let all = [
+        ("filebeat", ["\"service\":\"elasticsearch-hot\"", "\"message\":"]),
+        ("metricbeat", ["\"module\":\"zookeeper\"", "\"mntr\":{"]),
+        ("heartbeat", ["\"name\":\"elasticsearch-hot\"", "\"status\":\"up\""]),
+    ];
+    for (beat, wanted) in all.into_iter().filter(|(beat, _)| has_beat(beat)) {
+        let is_one =
+            |record: &str| record.contains(&version) && wanted.iter().all(|part| record.contains(part));
+        let begun = Instant::now();
+        let ends = |record: &str| is_one(record) || begun.elapsed() > Duration::from_mins(2);
+        let records = kafka::read(&jars, &servers, None, "beats", ends);
+        assert!(records.iter().any(|record| is_one(record)), "{} records and none of {beat}", records.len());
+        println!("{beat}'s records are in Kafka after {:.1} s", begun.elapsed().as_secs_f64());
+    }
 }
 
 #[test]
@@ -117,7 +122,7 @@ fn long_the_whole_old_stack() {
     lab.all_ready(Duration::from_secs(30));
     indices(&lab);
     days(&lab);
-    logs_arrive(&lab);
+    beats_arrive(&lab);
 
     // Conf of several roles, one role after the other; Curator and ElastAlert among them.
     lab.cluster("role", DELETES);

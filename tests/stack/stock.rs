@@ -33,7 +33,7 @@ exec \"$JAVA_HOME/bin/java\" $SERVER_JVMFLAGS -XX:+UseSerialGC -XX:TieredStopAtL
 -cp \"$(dirname \"$0\")/../lib/*\" org.apache.zookeeper.server.quorum.QuorumPeerMain \"$ZOOCFGDIR/zoo.cfg\"
 ";
 
-/// A server that answers where Kibana and Filebeat do, and is up when the Elasticsearch that its conf names is.
+/// A server that answers where Kibana and the beats do, and is up when the Elasticsearch that its conf names is.
 const STAND_IN: &str = r#"#!/usr/bin/env python3
 import http.server, json, re, socketserver, sys, urllib.request
 text = "".join(open(sys.argv[at + 1]).read() for at, word in enumerate(sys.argv) if word == "-c")
@@ -113,7 +113,9 @@ pub(crate) fn project() -> Option<Project> {
     project.artifact("kibana-6.7.0-linux-x86_64.tar.gz", &members);
     let plugin = [file("kibana/elastalert-kibana-plugin/package.json", 0o644, "{}\n")];
     project.zip("elastalert-kibana-plugin-1.0.3-6.7.0.zip", &plugin);
-    project.artifact(&format!("filebeat-{BEATS}-linux-x86_64.tar.gz"), &filebeat());
+    for name in BUILT {
+        project.artifact(&format!("{name}-{BEATS}-linux-x86_64.tar.gz"), &beat(name));
+    }
     let artifacts = [
         (python::curator()?, format!("elasticsearch-curator-{CURATOR}")),
         (python::elastalert()?, format!("elastalert-{ELASTALERT}")),
@@ -124,36 +126,43 @@ pub(crate) fn project() -> Option<Project> {
     Some(project)
 }
 
-/// Whether Filebeat is no stand-in.
-pub(crate) fn has_filebeat() -> bool {
-    crate::fetch::has(&format!("filebeat-{BEATS}"), ".built")
+/// The beats that can be built without more than Go; Packetbeat needs the headers of libpcap.
+const BUILT: [&str; 3] = ["filebeat", "metricbeat", "heartbeat"];
+
+/// Whether a beat is no stand-in.
+pub(crate) fn has_beat(beat: &str) -> bool {
+    crate::fetch::has(&format!("{beat}-{BEATS}"), ".built")
 }
 
-/// Filebeat itself, built from its module, which takes minutes and 4 GB: where it was built before, or where there is
+/// A beat itself, built from its module, which takes minutes and 4 GB: where it was built before, or where there is
 /// time.
-fn real_filebeat() -> Option<Vec<u8>> {
-    let start = format!("filebeat-{BEATS}");
-    if !has_filebeat() {
+fn real_beat(beat: &str) -> Option<Vec<u8>> {
+    let start = format!("{beat}-{BEATS}");
+    if !has_beat(beat) {
         if !wants_long() {
-            skip("Filebeat is a stand-in: WINDLASS_LONG=1 builds the real one");
+            skip(&format!("{beat} is a stand-in: WINDLASS_LONG=1 builds the real one"));
             return None;
         }
+        let missing: Vec<&str> = BUILT.into_iter().filter(|beat| !has_beat(beat)).collect();
         let script = format!(
-            "set -e; exec >&2; rm -rf filebeat.tmp; mkdir filebeat.tmp\n\
+            "set -e; exec >&2; rm -rf beats.tmp; mkdir beats.tmp\n\
              dir=$(GOFLAGS=-mod=mod go mod download -json github.com/elastic/beats/v7@v{BEATS} | \
              sed -n 's/.*\"Dir\": \"\\(.*\\)\".*/\\1/p')\n\
-             cp -r \"$dir\" filebeat.tmp/src; chmod -R u+w filebeat.tmp; cd filebeat.tmp/src\n\
-             CGO_ENABLED=0 go build -p 2 -trimpath -ldflags '-s -w' -o ../filebeat ./filebeat\n\
-             cd ../..; mv filebeat.tmp/filebeat {start}.built; rm -rf filebeat.tmp"
+             cp -r \"$dir\" beats.tmp/src; chmod -R u+w beats.tmp; cd beats.tmp/src\n\
+             for beat in {}; do\n\
+             CGO_ENABLED=0 go build -p 2 -trimpath -ldflags '-s -w' -o ../$beat ./$beat\n\
+             mv ../$beat ../../$beat-{BEATS}.built\n\
+             done; cd ../..; rm -rf beats.tmp",
+            missing.join(" ")
         );
-        crate::fetch::fetch_within(1200, &start, ".built", &["sh", "-c", &script])?;
+        crate::fetch::fetch_within(1800, &start, ".built", &["sh", "-c", &script])?;
     }
     fs::read(crate::fetch::fetch(&start, ".built", &["true"])?).ok()
 }
 
-fn filebeat() -> Vec<Member> {
-    let name = format!("filebeat-{BEATS}/filebeat");
-    match real_filebeat() {
+fn beat(beat: &str) -> Vec<Member> {
+    let name = format!("{beat}-{BEATS}/{beat}");
+    match real_beat(beat) {
         Some(program) => vec![file(&name, 0o755, program)],
         None => vec![file(&name, 0o755, STAND_IN)],
     }
@@ -173,8 +182,10 @@ fn stock(project: &Project) {
         "elasticsearch-master",
         "elasticsearch-warm",
         "filebeat",
+        "heartbeat",
         "kafka",
         "kibana",
+        "metricbeat",
         "nginx",
         "redis",
         "zookeeper",

@@ -16,6 +16,7 @@ pub(crate) const WHOLE: Shape = [
             "redis",
             "nginx",
             "filebeat",
+            "metricbeat",
         ],
     ),
     (
@@ -45,6 +46,15 @@ pub(crate) const WHOLE: Shape = [
     ),
     (
         "rack-b",
-        &["elasticsearch-hot", "elasticsearch-warm", "redis", "nginx", "elastalert", "curator", "filebeat"],
+        &[
+            "elasticsearch-hot",
+            "elasticsearch-warm",
+            "redis",
+            "nginx",
+            "elastalert",
+            "curator",
+            "filebeat",
+            "heartbeat",
+        ],
     ),
 ];
