@@ -95,7 +95,7 @@ fn beats_arrive(lab: &Lab) {
     let version = format!("\"version\":\"{BEATS}\"");
     let all = [
         ("filebeat", ["\"service\":\"elasticsearch-hot\"", "\"message\":"]),
-        ("metricbeat", ["\"module\":\"zookeeper\"", "\"mntr\":{"]),
+        ("metricbeat", ["\"dataset\":\"zookeeper.mntr\"", "\"mntr\":{"]),
         ("heartbeat", ["\"name\":\"elasticsearch-hot\"", "\"status\":\"up\""]),
     ];
     for (beat, wanted) in all.into_iter().filter(|(beat, _)| has_beat(beat)) {
@@ -104,7 +104,13 @@ fn beats_arrive(lab: &Lab) {
         let begun = Instant::now();
         let ends = |record: &str| is_one(record) || begun.elapsed() > Duration::from_mins(2);
         let records = kafka::read(&jars, &servers, None, "beats", ends);
-        assert!(records.iter().any(|record| is_one(record)), "{} records and none of {beat}", records.len());
+        let of_it = records.iter().filter(|record| record.contains(&format!("\"type\":\"{beat}\"")));
+        let last: Vec<&String> = of_it.rev().take(3).collect();
+        assert!(
+            records.iter().any(|record| is_one(record)),
+            "{} records, of {beat} at last {last:#?}",
+            records.len()
+        );
         println!("{beat}'s records are in Kafka after {:.1} s", begun.elapsed().as_secs_f64());
     }
 }
