@@ -89,7 +89,8 @@ impl Bench {
         let at = self.base.display();
         let text = format!(
             "schema = 1\nname = \"bench\"\n[ssh]\nport = {}\nidentity = \"{}\"\nknown_hosts = \"{at}/known_hosts\"\n\
-             [nodes.n1]\naddress = \"127.0.0.1\"\nroot = \"{at}/n1\"\nroles = [\"app\"]\n",
+             [nodes.n1]\naddress = \"127.0.0.1\"\nroot = \"{at}/n1\"\nroles = [\"app\"]\n\
+             [rollout]\nmin_healthy = \"2s\"\n",
             sshd.port,
             sshd.client_key().display()
         );
@@ -106,7 +107,7 @@ impl Bench {
             let unpack = format!("[[unpack]]\nartifact = \"{archive}\"\ninto = \"a{number}\"\nstrip = 0\n");
             recipe.push_str(&unpack);
         }
-        recipe += "[[conf]]\nfrom = \"app\"\ninto = \"conf\"\n";
+        recipe += "[[conf]]\nfrom = \"app\"\ninto = \"conf\"\n[service]\nkind = \"process\"\nstart = [\"/bin/sleep\", \"infinity\"]\n";
         write(&project.join("recipes/app.toml"), &recipe);
         self.sh(&format!("{WINDLASS} -q -C project build >/dev/null"));
     }
@@ -172,6 +173,10 @@ impl Bench {
             let peer = self.time(fresh, &format!("{}{after}", self.rsync(options, "v1", "r1")));
             println!("  {name}: {peer:.2} s; windlass takes {:.2} of it", own / peer);
         }
+        // The limit: only the bytes, which nobody unpacks, checks or writes.
+        let bytes = format!("cat project/out/blobs/sha256/* | {} 127.0.0.1 'cat >/dev/null'", self.ssh);
+        let limit = self.time("true", &bytes);
+        println!("  the bundle's bytes through ssh to /dev/null: {limit:.2} s");
     }
 
     fn bundle_size(&self) -> u64 {
@@ -186,16 +191,26 @@ impl Bench {
 
     fn conf(&self) {
         println!("\n## After a change of conf");
-        let mut rows = Vec::new();
-        for run in 0..=self.runs {
-            write(&self.base.join("project/conf/app/app.conf"), &format!("line = {}\n", run + 1));
-            self.build("1", &["v1.tar.gz"]);
-            rows.push(self.push());
+        let mut line = 0;
+        for promoted in [false, true] {
+            let mut rows = Vec::new();
+            for _ in 0..=self.runs {
+                line += 1;
+                write(&self.base.join("project/conf/app/app.conf"), &format!("line = {line}\n"));
+                self.build("1", &["v1.tar.gz"]);
+                rows.push(self.push());
+                if promoted {
+                    self.sh(&format!("{WINDLASS} -q -C project promote >/dev/null; sync"));
+                }
+            }
+            rows.remove(0);
+            rows.sort_by_key(|row| row["duration_ms"].as_u64());
+            let row = &rows[rows.len() / 2];
+            let last = if promoted { "promoted" } else { "only pushed" };
+            println!("  the last release was {last}:");
+            println!("  {} bytes, {} ms on a connection that is up", row["bytes_sent"], row["duration_ms"]);
         }
-        rows.remove(0);
-        rows.sort_by_key(|row| row["duration_ms"].as_u64());
-        let row = &rows[rows.len() / 2];
-        println!("  {} bytes, {} ms on a connection that is up", row["bytes_sent"], row["duration_ms"]);
+        self.sh(&format!("{WINDLASS} -q -C project service stop --role app >/dev/null"));
     }
 
     fn edits(&self) {

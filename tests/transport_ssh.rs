@@ -1,4 +1,7 @@
-//! The transport against a real sshd.
+//! The transport against a real sshd: keys and agents, host keys, jump hosts and the configuration, streams, uploads,
+//! and what happens when the other side goes, hangs or is far away.
+//!
+//! Not here: what is done over it (tests/push), rollouts whose network breaks (tests/survive).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
@@ -399,7 +402,7 @@ async fn a_reader_that_sleeps_holds_up_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_commands_at_once_with_and_without_room_for_them() {
-    for config in ["", "MaxSessions 100"] {
+    for config in ["", "MaxSessions 2", "MaxSessions 100"] {
         let bed = Bed::with(config);
         let node = bed.connect().await;
         let mut running = tokio::task::JoinSet::new();
@@ -413,6 +416,15 @@ async fn fifty_commands_at_once_with_and_without_room_for_them() {
         timeout(Duration::from_mins(1), running.join_all()).await.unwrap();
         assert_eq!(bed.sshd.log().matches("Accepted publickey").count(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_server_without_sessions_is_told_of() {
+    let bed = Bed::with("MaxSessions 0");
+    let refused = timeout(Duration::from_mins(1), bed.connect().await.exec("true")).await.unwrap();
+    let error = refused.map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Request, "{error}");
+    assert!(error.to_string().contains("open a session"), "{error}");
 }
 
 #[tokio::test]

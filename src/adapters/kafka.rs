@@ -120,14 +120,8 @@ impl Adapter for Kafka {
                     continue;
                 }
             };
-            let short = |one: &&Partition| one.isr.len() < one.replicas.len();
-            let short = told(metadata.partitions.iter().filter(short));
-            return Ok(match short.filter(|_| !view.is_off(UNDER_REPLICATED)) {
-                Some(names) => {
-                    Held::NotYet(format!("{UNDER_REPLICATED}: a replica is not in sync for {names}"))
-                }
-                None => Held::Yes,
-            });
+            let short = short(&metadata).filter(|_| !view.is_off(UNDER_REPLICATED));
+            return Ok(short.map_or(Held::Yes, Held::NotYet));
         }
         last.map_or(Ok(Held::Yes), Err)
     }
@@ -141,13 +135,18 @@ impl Adapter for Kafka {
     }
 }
 
+/// What says that a partition has fewer replicas in sync than it shall have.
+fn short(metadata: &Metadata) -> Option<String> {
+    let short = metadata.partitions.iter().filter(|one| one.isr.len() < one.replicas.len());
+    Some(format!("{UNDER_REPLICATED}: a replica is not in sync for {}", told(short)?))
+}
+
 /// Whether its cluster lacks nothing.
 fn whole(seen: &Seen, is_off: impl Fn(&str) -> bool) -> Held {
-    if let Some(metadata) = seen.metadata.as_ref().filter(|_| !is_off(UNDER_REPLICATED)) {
-        let short = |one: &&Partition| one.isr.len() < one.replicas.len();
-        if let Some(names) = told(metadata.partitions.iter().filter(short)) {
-            return Held::NotYet(format!("{UNDER_REPLICATED}: a replica is not in sync for {names}"));
-        }
+    if let Some(metadata) = seen.metadata.as_ref().filter(|_| !is_off(UNDER_REPLICATED))
+        && let Some(why) = short(metadata)
+    {
+        return Held::NotYet(why);
     }
     if let Some(quorum) = seen.quorum.as_ref().filter(|_| !is_off(QUORUM)) {
         let up = quorum.caught_up();

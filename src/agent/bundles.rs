@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //!
-//! * A bundle's directory has its name only when everything in it was checked against that name.
+//! * A bundle's directory has its name only when everything in it was checked against that name. It is on the disk when a
+//!   release made from it is, as all that belongs to a release; until then a power cut may tear it.
 //! * Whatever is read from it is checked again: a file that was changed on the disk is an error.
 
 use std::io::Write as _;
@@ -17,7 +18,7 @@ use crate::bundle::manifest::{Layer, MAX_MANIFEST};
 use crate::bundle::{
     Entry, Manifest, ManifestError, Node, RECORD_PATH, Record, RecordError, Toc, TocError, Tree, TreeError,
 };
-use crate::fs::{DirLock, IoError, IoResultExt as _, LockKind, calls, rename_directory, sync_dir};
+use crate::fs::{DirLock, IoError, IoResultExt as _, LockKind, calls};
 use crate::model::{Cancel, Digest};
 
 /// The most bytes of a compressed table of contents.
@@ -129,27 +130,32 @@ impl Bundle {
     }
 
     /// The regular file that holds the content of `entry` of `layer`: itself, or what it is another name of.
-    pub fn content_of<'a>(&'a self, layer: usize, entry: &'a Entry) -> Option<(usize, &'a Entry)> {
-        let path = match &entry.node {
-            Node::HardLink { target } => target,
-            Node::File { .. } => &entry.path,
-            Node::Directory | Node::Symlink { .. } => return None,
-        };
-        let entries = &self.tocs.get(layer)?.entries;
-        let index = entries.binary_search_by(|entry| entry.path.cmp(path)).ok()?;
-        Some((index, &entries[index]))
+    pub fn content_of<'a>(&'a self, layer: usize, entry: &'a Entry) -> Option<&'a Entry> {
+        match &entry.node {
+            Node::HardLink { target } => {
+                let toc = self.tocs.get(layer)?;
+                toc.entries.get(toc.find(target)?)
+            }
+            Node::File { .. } => Some(entry),
+            Node::Directory | Node::Symlink { .. } => None,
+        }
     }
 
     /// Every object that its tree needs, each once.
     pub fn objects(&self) -> Vec<Wanted> {
         let mut seen = std::collections::HashSet::new();
         let mut wanted = Vec::new();
-        for (layer, entry) in self.tree().entries() {
-            let Some((index, file)) = self.content_of(layer, entry) else { continue };
-            if let Some((id, size)) = object_of(&file.node)
+        for (layer, index) in self.order.iter().copied() {
+            let toc = &self.tocs[layer];
+            let entry = match &toc.entries[index].node {
+                Node::HardLink { target } => toc.find(target),
+                Node::File { .. } | Node::Directory | Node::Symlink { .. } => Some(index),
+            };
+            if let Some(entry) = entry
+                && let Some((id, size)) = object_of(&toc.entries[entry].node)
                 && seen.insert(id)
             {
-                wanted.push(Wanted { id, size, layer, entry: index });
+                wanted.push(Wanted { id, size, layer, entry });
             }
         }
         wanted
@@ -302,9 +308,9 @@ impl Root {
         let made = files.into_iter().chain(tocs).try_for_each(|(name, bytes)| {
             let path = new.join(name);
             let mut file = std::fs::File::create(&path).at("create", &path)?;
-            file.write_all(bytes).and_then(|()| file.sync_all()).at("write", &path)
+            file.write_all(bytes).at("write", &path)
         });
-        let made = made.and_then(|()| sync_dir(&new)).and_then(|()| rename_directory(&new, &dir));
+        let made = made.and_then(|()| calls::rename(&new, &dir).at("rename a directory to", &dir));
         if made.is_err() {
             // The failure to tell is the first; whoever stores a bundle next clears this.
             let _ = crate::fs::remove_tree(&new);

@@ -155,7 +155,7 @@ fn expected(bundle: &Bundle, record: &Record, staged: &ReleaseRecord) -> BTreeMa
             }
             Node::Symlink { target } => Should::Link(target.clone()),
             Node::File { .. } | Node::HardLink { .. } => {
-                let Some((_, file)) = bundle.content_of(layer, entry) else { continue };
+                let Some(file) = bundle.content_of(layer, entry) else { continue };
                 let Node::File { mode, digest, .. } = &file.node else { continue };
                 let object = object_of(&file.node).map(|(id, _)| id);
                 let mode = u32::from(*mode) & !0o222;

@@ -99,6 +99,7 @@ pub(super) fn collect(
                 remove(&mut desk, &release)?;
             }
             gone.insert(dir.release(&release));
+            gone.extend(Some(dir.spare(&release)).filter(|spare| spare.is_dir()));
             collected.releases.push(CollectedRelease { role: dir.role().clone(), release });
         }
     }
@@ -139,7 +140,8 @@ fn garbage(state: &State, keep: usize, in_use: impl Fn(&ReleaseName) -> bool) ->
 fn remove(desk: &mut Desk, release: &ReleaseName) -> Result<(), AgentError> {
     desk.record(Record::Removed { release: release.clone() })?;
     let dir = desk.dir();
-    for path in [dir.release(release), dir.release_record(release), dir.release_service(release)] {
+    let (tree, spare) = (dir.release(release), dir.spare(release));
+    for path in [tree, spare, dir.release_record(release), dir.release_service(release)] {
         remove_tree(&path)?;
     }
     Ok(())

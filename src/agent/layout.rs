@@ -9,6 +9,7 @@
 //!     releases/<n>-<version>/        a release; read-only but for its scratch directories
 //!     releases/<n>-<version>.json    where it is from; what was rendered
 //!     releases/<n>-<version>.service how it runs, rendered: 0600, secrets may be in it
+//!     releases/.spare-<n>-<version>/ directories and hard links for the release after that one, made ahead
 //!     current -> releases/<n>-<version>
 //!     shared/<name>/                 persistent directories; shared/logs/<role>.log
 //!     journal.jsonl                  every change of state
@@ -30,6 +31,9 @@ use super::names::ReleaseName;
 use super::trust::{check, check_way};
 use crate::fs::{IoError, IoResultExt as _, calls};
 use crate::model::Role;
+
+/// A spare has a name that starts so.
+pub(super) const SPARE: &str = ".spare-";
 
 /// The folder that windlass has on a node.
 #[derive(Clone, Debug)]
@@ -254,6 +258,11 @@ impl RoleDir {
     /// A release's tree.
     pub fn release(&self, name: &ReleaseName) -> Utf8PathBuf {
         self.releases().join(name.to_string())
+    }
+
+    /// What was made ahead with what a release has.
+    pub fn spare(&self, name: &ReleaseName) -> Utf8PathBuf {
+        self.releases().join(format!("{SPARE}{name}"))
     }
 
     /// What a release was made from.

@@ -50,6 +50,7 @@ mod release;
 mod render;
 mod rollback;
 mod service;
+mod spare;
 mod stage;
 mod stage_error;
 mod state;

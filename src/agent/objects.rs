@@ -10,6 +10,7 @@
 //! * Objects are not synced one by one. A marker says that some may not be on the disk yet; after a reboot
 //!   those that are as young as it are hashed again before they are believed. See [`super::unsynced`].
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -18,13 +19,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDirEntry, Stat};
 use rustix::io::Errno;
 
 use super::layout::Root;
 use super::unsynced::{Unsynced, hash_file};
 use super::workers;
-use crate::fs::{DirLock, IoError, IoResultExt as _, LockKind, calls, open_directory};
+use crate::fs::{ALIGNMENT, DirLock, IoError, IoResultExt as _, LockKind, calls, open_directory, set_direct};
 use crate::model::{Digest, Hasher};
 
 /// A content and whether it is executable, which is the inode's and so part of the name.
@@ -40,7 +41,8 @@ impl ObjectId {
     /// Its path below `objects/`.
     pub fn path(&self) -> String {
         let hex = self.digest.hex();
-        format!("{}/{}{}", &hex[..2], &hex[2..], if self.executable { ".x" } else { "" })
+        // Asked for once a file: several times as fast as formatting it.
+        [&hex[..2], "/", &hex[2..], if self.executable { ".x" } else { "" }].concat()
     }
 
     /// Reads a path below `objects/`.
@@ -48,6 +50,12 @@ impl ObjectId {
         let (hex, executable) = name.strip_suffix(".x").map_or((name, false), |hex| (hex, true));
         let digest = Digest::from_hex(&format!("{shard}{hex}")).ok().filter(|_| shard.len() == 2)?;
         Some(Self { digest, executable })
+    }
+
+    /// The same content with the other mode.
+    #[must_use]
+    pub fn twin(&self) -> Self {
+        Self { executable: !self.executable, ..*self }
     }
 
     fn mode(self) -> Mode {
@@ -85,9 +93,33 @@ pub enum ObjectError {
     Io(#[from] IoError),
 }
 
-/// What memory, place and length of bytes have to be multiples of to go past the page cache: a page, which is enough for
-/// every disk with sectors of 512 or 4096 bytes.
-pub(super) const ALIGNMENT: usize = 4096;
+/// What makes a file the same one under another name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Inode {
+    device: u64,
+    number: u64,
+}
+
+impl Inode {
+    /// The one that was looked at.
+    pub(super) fn of(stat: &Stat) -> Self {
+        Self { device: stat.st_dev, number: stat.st_ino }
+    }
+
+    /// The one that a directory lists, which is on the same file system.
+    pub(super) fn listed(directory: &Stat, entry: &RawDirEntry<'_>) -> Self {
+        Self { device: directory.st_dev, number: entry.ino() }
+    }
+}
+
+/// What [`Objects::look`] found.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    /// Objects that are there.
+    pub inodes: HashMap<ObjectId, Inode>,
+    /// Those that are not.
+    pub missing: Vec<ObjectId>,
+}
 
 /// When every object was last changed: as in a layer's tar, a second after 1970 began.
 const MTIME: i64 = 1;
@@ -138,10 +170,14 @@ impl Objects {
 
     /// Whether an object of that size is there and was not written to.
     pub fn has(&self, id: ObjectId, size: u64) -> bool {
-        rustix::fs::statat(&self.dir, id.path(), AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
-            let whole = u64::try_from(stat.st_size) == Ok(size) && stat.st_mtime == MTIME;
-            whole && stat.st_mode & 0o170_000 == 0o100_000
-        })
+        self.find(id, size).is_some()
+    }
+
+    /// The inode of an object of that size, if it is there and was not written to.
+    fn find(&self, id: ObjectId, size: u64) -> Option<Inode> {
+        let stat = rustix::fs::statat(&self.dir, id.path(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let whole = u64::try_from(stat.st_size) == Ok(size) && stat.st_mtime == MTIME;
+        (whole && stat.st_mode & 0o170_000 == 0o100_000).then(|| Inode::of(&stat))
     }
 
     /// Which of `wanted`, with their sizes, are not there. One that is there with the other mode is copied.
@@ -149,20 +185,36 @@ impl Objects {
         &self,
         wanted: impl IntoIterator<Item = (ObjectId, u64)>,
     ) -> Result<Vec<ObjectId>, ObjectError> {
+        Ok(self.look(wanted)?.missing)
+    }
+
+    /// Which of `wanted`, with their sizes, are there, and which are not. One that is there with the other mode is copied.
+    pub(super) fn look(
+        &self,
+        wanted: impl IntoIterator<Item = (ObjectId, u64)>,
+    ) -> Result<Looked, ObjectError> {
         let wanted: Vec<(ObjectId, u64)> = wanted.into_iter().collect();
         let shards = self.filled_shards()?;
         workers::start().at("start threads to read", &self.path)?;
-        let missing = wanted.par_iter().filter_map(|(id, size)| {
+        let found = wanted.par_iter().map(|(id, size)| {
             // On a new node there is nothing to ask for.
             if !shards[usize::from(id.digest.as_bytes()[0])] {
-                return Some(Ok(*id));
+                return Ok(None);
             }
-            if self.has(*id, *size) {
-                return None;
+            match self.find(*id, *size) {
+                None if self.adopt(*id, *size)? => Ok(self.find(*id, *size)),
+                found => Ok(found),
             }
-            self.adopt(*id, *size).map(|adopted| (!adopted).then_some(*id)).transpose()
         });
-        missing.collect()
+        let found = found.collect::<Result<Vec<Option<Inode>>, ObjectError>>()?;
+        let mut looked = Looked::default();
+        for ((id, _), found) in wanted.into_iter().zip(found) {
+            match found {
+                Some(inode) => drop(looked.inodes.insert(id, inode)),
+                None => looked.missing.push(id),
+            }
+        }
+        Ok(looked)
     }
 
     /// Which shards there are.
@@ -179,7 +231,7 @@ impl Objects {
 
     /// Makes an object out of the one with the same content and the other mode, if that is there and whole.
     fn adopt(&self, id: ObjectId, size: u64) -> Result<bool, ObjectError> {
-        let twin = ObjectId { executable: !id.executable, ..id };
+        let twin = id.twin();
         if self.unsynced.is_none() || !self.has(twin, size) {
             return Ok(false);
         }
@@ -209,12 +261,12 @@ impl Objects {
             return Err(ObjectError::Content { wanted: id.digest, found });
         }
         // Its time makes it an object, so that it needs no other name until then: of a file's cost, renaming is a third.
-        let shard = self.prepare(id)?;
+        self.prepare(id)?;
         let path = id.path();
         let mut pending = match calls::openat(&self.dir, &*path, CREATE, id.mode()) {
             Ok(fd) => Pending::new(self, id, File::from(fd), path),
             // It is there with the wrong size or time, or somebody else is writing it.
-            Err(Errno::EXIST) => self.begin_in(shard, id, OFlags::empty())?,
+            Err(Errno::EXIST) => self.begin(id)?,
             Err(errno) => return Err(IoError::new("create", &self.path.join(path), errno).into()),
         };
         pending.append(content)?;
@@ -223,21 +275,27 @@ impl Objects {
 
     /// Starts an object whose content arrives in pieces.
     pub fn begin(&self, id: ObjectId) -> Result<Pending<'_>, ObjectError> {
-        self.begin_in(self.prepare(id)?, id, OFlags::empty())
+        let shard = self.prepare(id)?;
+        loop {
+            let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+            let temporary = format!("{shard}/.tmp-{}-{count}", std::process::id());
+            match calls::openat(&self.dir, &*temporary, CREATE, id.mode()) {
+                // A process of this number that was killed left it, perhaps before the machine started anew.
+                Err(Errno::EXIST) => {}
+                other => {
+                    let file = File::from(other.at("create", &self.path.join(&temporary))?);
+                    return Ok(Pending::new(self, id, file, temporary));
+                }
+            }
+        }
     }
 
     /// Starts a large object, whose pieces go to the disk past the page cache where the file system can do that: the
     /// cache keeps what the services that run here read, and no page is copied, allocated and written back later.
     pub fn begin_large(&self, id: ObjectId) -> Result<Pending<'_>, ObjectError> {
-        let shard = self.prepare(id)?;
-        match self.begin_in(shard, id, OFlags::DIRECT) {
-            Err(ObjectError::Io(error))
-                if error.source.raw_os_error() == Some(Errno::INVAL.raw_os_error()) =>
-            {
-                self.begin_in(shard, id, OFlags::empty())
-            }
-            other => other,
-        }
+        let mut pending = self.begin(id)?;
+        *pending.direct.get_mut() = set_direct(&pending.file, true);
+        Ok(pending)
     }
 
     /// Makes sure that an object's directory is there; gives its name.
@@ -255,27 +313,6 @@ impl Objects {
             }
         }
         Ok(shard)
-    }
-
-    fn begin_in(&self, shard: Shard, id: ObjectId, more: OFlags) -> Result<Pending<'_>, ObjectError> {
-        loop {
-            let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-            let temporary = format!("{shard}/.tmp-{}-{count}", std::process::id());
-            match calls::openat(&self.dir, &*temporary, CREATE | more, id.mode()) {
-                // A process of this number that was killed left it, perhaps before the machine started anew.
-                Err(Errno::EXIST) => {}
-                // Some kernels have made the file by the time they see that it cannot be had so.
-                Err(errno) => {
-                    let _ = calls::unlinkat(&self.dir, &*temporary, AtFlags::empty());
-                    return Err(IoError::new("create", &self.path.join(temporary), errno).into());
-                }
-                Ok(fd) => {
-                    let mut pending = Pending::new(self, id, File::from(fd), temporary);
-                    *pending.direct.get_mut() = more.contains(OFlags::DIRECT);
-                    return Ok(pending);
-                }
-            }
-        }
     }
 
     /// Copies an object into `to`, checking its digest: a copy shares no fate with what it is of.
@@ -317,11 +354,19 @@ impl Objects {
         }
     }
 
+    /// Reads an object of at most `max` bytes as it is, for one who checks what comes of it; a byte more of a larger one.
+    pub(super) fn read_unchecked(&self, id: ObjectId, max: u64) -> Result<Vec<u8>, ObjectError> {
+        let file = self.open_object(id)?;
+        let path = || self.path.join(id.path());
+        let size = file.metadata().at("read", &path())?.len().min(max);
+        let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
+        file.take(max.saturating_add(1)).read_to_end(&mut content).at("read", &path())?;
+        Ok(content)
+    }
+
     /// Reads an object of at most `max` bytes whole and checks its digest.
     pub fn read(&self, id: ObjectId, max: u64) -> Result<Vec<u8>, ObjectError> {
-        let mut content = Vec::new();
-        let mut file = self.open_object(id)?.take(max.saturating_add(1));
-        file.read_to_end(&mut content).at("read", &self.path.join(id.path()))?;
+        let content = self.read_unchecked(id, max)?;
         match Digest::of(&content) {
             found if found == id.digest && content.len() as u64 <= max => Ok(content),
             found => Err(ObjectError::Content { wanted: id.digest, found }),
@@ -370,7 +415,7 @@ impl<'a> Pending<'a> {
     }
 
     /// Writes bytes at a place; others may write at other places meanwhile. Those of an object begun as large go past
-    /// the page cache as far as they and their place are aligned to [`ALIGNMENT`].
+    /// the page cache as far as they and their place are aligned.
     pub fn write_at(&self, mut bytes: &[u8], mut offset: u64) -> Result<(), ObjectError> {
         if self.direct.load(Ordering::Relaxed) {
             let count = self.write_directly(bytes, offset)?;
@@ -380,8 +425,7 @@ impl<'a> Pending<'a> {
             }
             // The rest cannot be written so, and nor can what others write after this: it is about the open file.
             self.direct.store(false, Ordering::Relaxed);
-            let flags = rustix::fs::fcntl_getfl(&self.file).at("open", &self.shown())?;
-            rustix::fs::fcntl_setfl(&self.file, flags - OFlags::DIRECT).at("open", &self.shown())?;
+            set_direct(&self.file, false);
         }
         self.file.write_all_at(bytes, offset).at("write", &self.shown())?;
         // Has the disk begin with it now, so that less is left for the sync at the end; whether it does is its own
@@ -403,7 +447,7 @@ impl<'a> Pending<'a> {
                 Ok(count) if count > 0 && count % ALIGNMENT == 0 => written += count,
                 // This disk wants more than is known here: the rest goes the ordinary way.
                 Ok(count) => return Ok(written + count),
-                Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => break,
+                Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => break,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(IoError::new("write", &self.shown(), error).into()),
             }

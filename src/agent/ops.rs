@@ -21,6 +21,7 @@ use super::memory::Memory;
 use super::objects::{ObjectId, Objects};
 use super::record::Record;
 use super::rollback::{self, Rollback};
+use super::spare::Spares;
 use super::supervise::{self, Unit};
 use super::{drift, gc, heal, preflight, preview, stage, status};
 use crate::model::{Role, Span};
@@ -34,6 +35,7 @@ pub const ROOT_MODE: u32 = 0o700;
 pub struct Agent {
     path: Utf8PathBuf,
     memory: Memory,
+    spares: Spares,
 }
 
 /// Does what is asked once, at the root at `path`.
@@ -44,7 +46,7 @@ pub fn perform(path: &Utf8Path, call: Call) -> Result<Answer, AgentError> {
 impl Agent {
     /// An agent for the root at `path`, whether that is there or not.
     pub fn new(path: &Utf8Path) -> Self {
-        Self { path: path.to_owned(), memory: Memory::default() }
+        Self { path: path.to_owned(), memory: Memory::default(), spares: Spares::default() }
     }
 
     fn root(&self) -> Result<Option<Root>, AgentError> {
@@ -86,7 +88,9 @@ impl Agent {
                 let authority = Authority::new(&root, token, &claim)?;
                 let mut desk = Desk::create(&root, &request.role)?;
                 authority.check(&root)?;
-                Ok(Answer::Staged(Box::new(stage::stage(&mut desk, &request)?)))
+                let staged = stage::stage(&mut desk, &request)?;
+                self.spares.order(&root, &request.role, staged.files);
+                Ok(Answer::Staged(Box::new(staged)))
             }
             Request::Gc(request) => {
                 let root = open()?;

@@ -9,7 +9,7 @@
 //!   stands elsewhere is ever written.
 //! * Scratch is given to the service's user last, when nothing is written to it any more.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
@@ -50,11 +50,20 @@ pub(super) struct Placer<'a> {
     given: Vec<String>,
 }
 
+/// What of a tree is there before it is made.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// Whether each of the bundle's entries, in order, is there; shorter if the others are not.
+    pub entries: Vec<bool>,
+    /// Directories among them that are not sealed.
+    pub open: Vec<String>,
+}
+
 /// From so many files on a directory is opened to be filled.
 const WORTH_OPENING: usize = 3;
 
 /// A release's directories: nobody writes to them.
-const SEALED: Mode = Mode::from_raw_mode(0o555);
+pub(super) const SEALED: Mode = Mode::from_raw_mode(0o555);
 
 fn in_scratch(record: &Record, path: &str) -> bool {
     let below = |at: &BundlePath| {
@@ -79,18 +88,28 @@ pub(super) fn persist_target(at: &BundlePath, name: &str) -> String {
 }
 
 impl<'a> Placer<'a> {
-    /// Starts in an empty directory.
+    /// Starts in a directory that is empty, or has what [`Kept`] tells and nothing else.
     pub(super) fn new(plan: &'a Plan<'a>, objects: &'a Objects, dir: &'a Utf8Path) -> Result<Self, IoError> {
         let (made, directories, given) = (HashSet::new(), Vec::new(), Vec::new());
         Ok(Self { plan, objects, dir: open_directory(dir)?, shown: dir, made, directories, given })
     }
 
-    /// Makes everything.
-    pub(super) fn place(mut self) -> Result<(), StageError> {
+    /// Makes everything but what is there already.
+    pub(super) fn place(mut self, kept: &Kept) -> Result<(), StageError> {
         let tree = self.plan.bundle.tree();
         let record = self.plan.record;
         let (mut files, mut directories) = (Vec::new(), Vec::new());
-        for (layer, entry) in tree.entries() {
+        let mut there = HashSet::new();
+        let outside = record.scratch.iter().chain(record.persist.iter().filter_map(|one| one.at.as_ref()));
+        let mut made: Vec<&BundlePath> = outside.collect();
+        for (position, (layer, entry)) in tree.entries().enumerate() {
+            if kept.entries.get(position) == Some(&true) {
+                if matches!(entry.node, Node::Directory) {
+                    there.insert(entry.path.as_str());
+                }
+                continue;
+            }
+            made.push(&entry.path);
             if in_persist(record, &entry.path) {
                 if matches!(entry.node, Node::Directory) {
                     continue;
@@ -107,6 +126,10 @@ impl<'a> Placer<'a> {
                 }
             }
         }
+        if !kept.entries.is_empty() {
+            self.open(kept, &there, &made)?;
+        }
+        self.made.extend(there.into_iter().map(str::to_owned));
         self.directories(directories)?;
         self.given = self.fill(&files)?;
         let parent = |path: &BundlePath| path.parent().map(|parent| parent.as_str().to_owned());
@@ -119,6 +142,35 @@ impl<'a> Placer<'a> {
             let target = persist_target(at, &persist.name);
             calls::symlinkat(&*target, &self.dir, at.as_str()).at("create", &self.shown.join(at.as_str()))?;
         }
+        self.seal()
+    }
+
+    /// Opens directories that are there, for what is made in them; those that are open are sealed at the end as well.
+    fn open(&mut self, kept: &Kept, there: &HashSet<&str>, made: &[&BundlePath]) -> Result<(), IoError> {
+        let mut opened: BTreeSet<&str> = kept.open.iter().map(String::as_str).collect();
+        for path in made {
+            // What is made below a directory that is made needs only that one's own.
+            opened.extend(path.ancestors().filter(|above| there.contains(above)).last());
+        }
+        let writable = Mode::from_raw_mode(0o755);
+        calls::fchmod(&self.dir, writable).at("change the mode of", self.shown)?;
+        for path in opened {
+            calls::chmodat(&self.dir, path, writable, AtFlags::empty())
+                .at("change the mode of", &self.shown.join(path))?;
+            self.directories.push((path.to_owned(), false));
+        }
+        Ok(())
+    }
+
+    /// Makes only some of the tree's entries, none of which is rendered or anybody else's.
+    pub(super) fn place_only(mut self, wanted: impl Fn(usize, &Entry) -> bool) -> Result<(), StageError> {
+        let tree = self.plan.bundle.tree();
+        let wanted = tree.entries().filter(|(layer, entry)| wanted(*layer, entry));
+        let (directories, files): (Vec<_>, Vec<_>) =
+            wanted.partition(|(_, entry)| matches!(entry.node, Node::Directory));
+        let directories = directories.iter().map(|(_, entry)| (entry.path.as_str().to_owned(), false));
+        self.directories(directories.collect())?;
+        self.given = self.fill(&files)?;
         self.seal()
     }
 
@@ -177,7 +229,7 @@ impl<'a> Placer<'a> {
     fn content(&self, layer: usize, entry: &Entry) -> Result<(ObjectId, u32), StageError> {
         let found = self.plan.bundle.content_of(layer, entry);
         let unknown = || StageError::Unresolved { path: entry.path.clone() };
-        let (_, file) = found.ok_or_else(unknown)?;
+        let file = found.ok_or_else(unknown)?;
         let (id, _) = object_of(&file.node).ok_or_else(unknown)?;
         let mode = match file.node {
             Node::File { mode, .. } => u32::from(mode),

@@ -18,6 +18,7 @@ use super::guard;
 use super::names::ReleaseName;
 use super::record::Record;
 use super::rollback;
+use super::spare;
 use super::state::Phase;
 use crate::fs::{IoResultExt as _, clear_leftovers, remove_tree, sync_dir};
 
@@ -92,7 +93,7 @@ pub(super) fn clear(desk: &Desk) -> Result<(), AgentError> {
             remove_tree(entry.path())?;
         }
     }
-    Ok(())
+    Ok(spare::clear(desk.dir(), desk.state())?)
 }
 
 /// An activation that waits for a confirmation has a guard, or its time is over.

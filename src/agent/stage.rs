@@ -6,9 +6,13 @@
 //! * Staging the same bundle with the same rendered content again gives the release that is there.
 //! * Nothing is begun that the disk has no room for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Write as _;
 use std::sync::Arc;
 
+use camino::Utf8Path;
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::bundles::{Bundle, object_of};
@@ -17,18 +21,17 @@ use super::draft::{self, Content, Draft, Existing};
 use super::error::AgentError;
 use super::key::Key;
 use super::names::ReleaseName;
-use super::objects::Objects;
-use super::place::{self, Placer, Plan};
+use super::objects::{Inode, ObjectId, Objects};
+use super::place::{self, Kept, Placer, Plan};
 use super::recover::{self, STAGING};
 use super::release::{RELEASE_FORMAT, ReleaseRecord};
 use super::render::Context;
+use super::spare;
 use super::stage_error::StageError;
 use super::supervise::{self, Unit};
 use super::trial;
 use crate::bundle::{Node, Record};
-use crate::fs::{
-    IoError, IoResultExt as _, calls, rename_directory, replace_with_mode, space, sync_file_system,
-};
+use crate::fs::{IoError, IoResultExt as _, calls, rename_directory, space, sync_file_system};
 use crate::model::{BundlePath, Digest, Role, Timestamp, Version};
 use crate::recipe::{Ready, ServiceKind};
 
@@ -84,6 +87,7 @@ pub struct Staged {
 struct Stager<'a> {
     bundle: Bundle,
     draft: Draft<'a>,
+    inodes: HashMap<ObjectId, Inode>,
 }
 
 /// Makes a release ready, or finds it ready, and has it pass its test.
@@ -123,9 +127,14 @@ fn make(desk: &mut Desk, request: &StageRequest) -> Result<Staged, AgentError> {
     }
     prepare_shared(desk, record, owner)?;
     let staging = desk.dir().releases().join(format!("{STAGING}{release}"));
-    calls::create_dir(&staging, 0o777).at("create", &staging)?;
     let plan = Plan { bundle: &stager.bundle, record, rendered: &content.rendered, owner };
-    with_sync(&objects, || Placer::new(&plan, &objects, &staging)?.place())?;
+    with_sync(&objects, || {
+        let kept = match spare::take(desk.dir(), &plan, &stager.inodes, &staging)? {
+            Some(kept) => kept,
+            None => calls::create_dir(&staging, 0o777).at("create", &staging).map(|()| Kept::default())?,
+        };
+        Placer::new(&plan, &objects, &staging)?.place(&kept)
+    })?;
     let files = stager.bundle.tree().totals().0;
     let record = ReleaseRecord {
         format: RELEASE_FORMAT,
@@ -141,9 +150,10 @@ fn make(desk: &mut Desk, request: &StageRequest) -> Result<Staged, AgentError> {
         time: Timestamp::now(),
     };
     let bytes = serde_json::to_vec(&record).map_err(std::io::Error::from).at("write", &staging)?;
-    replace_with_mode(&desk.dir().release_record(&release), &bytes, 0o600)?;
+    // One sync for all of it: nobody looks at them before the release has its name.
+    write_new(&desk.dir().release_record(&release), &bytes)?;
     if content.unit.is_some() {
-        replace_with_mode(&desk.dir().release_service(&release), &content.unit_bytes, 0o600)?;
+        write_new(&desk.dir().release_service(&release), &content.unit_bytes)?;
     }
     sync_file_system(&staging)?;
     objects.synced()?;
@@ -154,6 +164,13 @@ fn make(desk: &mut Desk, request: &StageRequest) -> Result<Staged, AgentError> {
         desk.root().let_pass(desk.dir())?;
     }
     Ok(staged(release, bundle, false, files, content.unit))
+}
+
+/// Writes a file that is not there yet, for us alone.
+fn write_new(path: &Utf8Path, bytes: &[u8]) -> Result<(), IoError> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = calls::open(path.as_std_path(), flags, Mode::from_raw_mode(0o600)).at("create", path)?;
+    File::from(file).write_all(bytes).at("write", path)
 }
 
 /// Places while the disk takes what was received, so that less is left for the sync at the end.
@@ -193,9 +210,10 @@ impl<'a> Stager<'a> {
             return Err(StageError::Role { bundle: request.bundle, found, wanted }.into());
         }
         let all = bundle.objects();
-        let missing = objects.missing(all.iter().map(|wanted| (wanted.id, wanted.size)))?.len();
+        let looked = objects.look(all.iter().map(|wanted| (wanted.id, wanted.size)))?;
+        let (missing, total) = (looked.missing.len(), all.len());
         if missing > 0 {
-            return Err(StageError::Incomplete { bundle: request.bundle, missing, total: all.len() }.into());
+            return Err(StageError::Incomplete { bundle: request.bundle, missing, total }.into());
         }
         let record = bundle.record(objects)?;
         for persist in &record.persist {
@@ -214,7 +232,7 @@ impl<'a> Stager<'a> {
             templates,
             key: Some(Key::open(desk.root())?),
         };
-        Ok(Self { bundle, draft })
+        Ok(Self { bundle, draft, inodes: looked.inodes })
     }
 
     /// What is made besides hard links must find room.
@@ -253,7 +271,7 @@ pub(super) fn templates(
     let read = |path: &BundlePath| -> Result<(BundlePath, String), StageError> {
         let missing = || StageError::NoTemplate { path: path.clone() };
         let (layer, entry) = tree.get(path.as_str()).ok_or_else(missing)?;
-        let (_, file) = bundle.content_of(layer, entry).ok_or_else(missing)?;
+        let file = bundle.content_of(layer, entry).ok_or_else(missing)?;
         let (id, size) = object_of(&file.node).ok_or_else(missing)?;
         let text = String::from_utf8(objects.read(id, size)?);
         Ok((path.clone(), text.map_err(|_| StageError::NotText { path: path.clone() })?))

@@ -13,12 +13,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::bundles::object_of;
 use super::error::AgentError;
-use super::objects::{ALIGNMENT, ObjectId, Objects, Pending};
+use super::objects::{ObjectError, ObjectId, Objects, Pending};
 use super::wire::{self, Item, MAX_PATCH, WireError};
 use super::workers;
 use crate::bundle::{Toc, frame, layout};
-use crate::fs::IoResultExt as _;
-use crate::model::{Buffers, Hasher};
+use crate::fs::{AlignedBuffer, IoResultExt as _};
+use crate::model::{Buffers, Digest, Hasher};
 
 /// Bytes of items, packed and unpacked, that are under way at a time.
 const BUDGET: u64 = 96 << 20;
@@ -31,29 +31,34 @@ const _: () = assert!(PIECE as u64 == layout::PIECE);
 
 /// Room for one unpacked frame, aligned as direct writing wants it.
 struct Raw {
-    bytes: Vec<u8>,
-    start: usize,
+    room: AlignedBuffer,
     size: usize,
 }
 
 impl Raw {
     fn new() -> Self {
-        let bytes = vec![0; PIECE + ALIGNMENT];
-        // Where that cannot be told the file is written the ordinary way.
-        let start = Some(bytes.as_ptr().align_offset(ALIGNMENT)).filter(|start| *start < ALIGNMENT);
-        Self { bytes, start: start.unwrap_or(0), size: 0 }
+        Self { room: AlignedBuffer::new(PIECE), size: 0 }
     }
 
     /// Unpacks a frame of `size` bytes into it.
     fn unpack(&mut self, frame: &[u8], size: u64) -> std::io::Result<()> {
         self.size = usize::try_from(size).unwrap_or(usize::MAX).min(PIECE);
-        frame::decompress_exact(frame, &mut self.bytes[self.start..self.start + self.size])
+        frame::decompress_exact(frame, &mut self.room[..self.size])
+    }
+
+    /// Reads the next `size` bytes into it.
+    fn fill(&mut self, from: &mut impl Read, size: u64) -> std::io::Result<()> {
+        self.size = usize::try_from(size).unwrap_or(usize::MAX).min(PIECE);
+        from.read_exact(&mut self.room[..self.size])
     }
 
     fn get(&self) -> &[u8] {
-        &self.bytes[self.start..self.start + self.size]
+        &self.room[..self.size]
     }
 }
+
+/// What zstd has for itself while a patch is applied.
+const SEARCHED: u64 = 256 << 10;
 
 const OUT_OF_ORDER: &str = "the pieces of a large file are not in order";
 
@@ -172,7 +177,12 @@ impl<'a> Receiver<'a> {
                 let weight = match &item {
                     Item::End => return Ok(()),
                     Item::Frame { body, .. } | Item::Packed { body, .. } => body.len() as u64 + layout::PIECE,
-                    Item::Patch { body, old_size, .. } => body.len() as u64 + old_size + MAX_PATCH / 4,
+                    Item::Patch { layer, entry, old_size, body, .. } => {
+                        let size = self.file(*layer, *entry).map_or(0, |(_, size)| size);
+                        // What is written is copied together once more, a large content piece by piece.
+                        let copied = size.min(layout::PIECE);
+                        body.len() as u64 + old_size + wire::memory_of(body, size) + copied + SEARCHED
+                    }
                 }
                 .min(BUDGET);
                 self.take_room(weight)?;
@@ -351,12 +361,8 @@ impl<'a> Receiver<'a> {
     }
 
     fn packed(&self, layer: u32, entries: &[u32], body: &[u8]) -> Result<(), AgentError> {
-        let (_, toc) = self.toc(layer)?;
-        let file = |entry: &u32| {
-            let node = toc.entries.get(*entry as usize).and_then(|entry| object_of(&entry.node));
-            node.ok_or_else(|| invalid(format!("entry {entry} of layer {layer} is no file")))
-        };
-        let files: Vec<(ObjectId, u64)> = entries.iter().map(file).collect::<Result<_, _>>()?;
+        let files = entries.iter().map(|entry| self.file(layer, *entry));
+        let files: Vec<(ObjectId, u64)> = files.collect::<Result<_, _>>()?;
         let total = files.iter().fold(0u64, |total, (_, size)| total.saturating_add(*size));
         let mut raw = self.buffers.take();
         frame::decompress(body, total, &mut raw)
@@ -380,19 +386,64 @@ impl<'a> Receiver<'a> {
         old_size: u64,
         body: &[u8],
     ) -> Result<(), AgentError> {
-        let (_, toc) = self.toc(layer)?;
-        let file = toc.entries.get(entry as usize).and_then(|entry| object_of(&entry.node));
-        let (id, size) = file.ok_or_else(|| invalid(format!("entry {entry} of layer {layer} is no file")))?;
+        let (id, size) = self.file(layer, entry)?;
         if old_size > MAX_PATCH || size > MAX_PATCH {
             return Err(invalid("a patch of too large a file"));
         }
         if !self.is_lacking(id) {
             return Ok(());
         }
-        let old = self.objects.read(old, old_size)?;
-        let new = wire::apply_patch(&old, body, size)
-            .map_err(|source| WireError::Unpack { what: format!("the patch of entry {entry}"), source })?;
-        self.add(id, &new)
+        // What comes of it is hashed: the old content is only if that is not what it should be, to tell whose fault it is.
+        let content = self.objects.read_unchecked(old, old_size)?;
+        let add = || {
+            let parts = wire::patched(&content, body, size).map_err(|source| WireError::Unpack {
+                what: format!("the patch of entry {entry}"),
+                source,
+            })?;
+            if layout::is_large(size) {
+                self.add_large(id, size, &parts.each_ref().map(|part| &**part))
+            } else {
+                self.add(id, &parts.concat())
+            }
+        };
+        add().map_err(|error: AgentError| match Digest::of(&content) {
+            found if found == old.digest => error,
+            found => ObjectError::Content { wanted: old.digest, found }.into(),
+        })
+    }
+
+    /// Adds a large content, which `parts` make one after another: hashed and written at the same time.
+    fn add_large(&self, id: ObjectId, size: u64, parts: &[&[u8]; 3]) -> Result<(), AgentError> {
+        let pending = self.objects.begin_large(id)?;
+        let hash = || {
+            let mut hasher = Hasher::new();
+            for part in parts {
+                hasher.update(part);
+            }
+            hasher.finish()
+        };
+        let write = || -> Result<(), AgentError> {
+            let mut from = parts[0].chain(parts[1]).chain(parts[2]);
+            let mut raw = self.raw();
+            for piece in layout::data_pieces(size) {
+                raw.fill(&mut from, piece.end - piece.start).at("write", self.objects.path())?;
+                pending.write_at(raw.get(), piece.start)?;
+            }
+            self.keep(raw);
+            Ok(())
+        };
+        let (found, written) = rayon::join(hash, write);
+        written?;
+        pending.publish(found)?;
+        self.arrived(id, size);
+        Ok(())
+    }
+
+    /// The object of a layer's entry, and its size.
+    fn file(&self, layer: u32, entry: u32) -> Result<(ObjectId, u64), AgentError> {
+        let (_, toc) = self.toc(layer)?;
+        let file = toc.entries.get(entry as usize).and_then(|entry| object_of(&entry.node));
+        file.ok_or_else(|| invalid(format!("entry {entry} of layer {layer} is no file")))
     }
 }
 

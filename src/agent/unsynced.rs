@@ -197,13 +197,7 @@ pub(super) fn hash(path: &Utf8Path) -> Result<crate::model::Digest, IoError> {
 
 /// The digest of what an open file still holds.
 pub(super) fn hash_file(mut file: File, path: &Utf8Path) -> Result<crate::model::Digest, IoError> {
-    use std::io::Read as _;
     let mut hasher = Hasher::new();
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match file.read(&mut buffer).at("read", path)? {
-            0 => return Ok(hasher.finish()),
-            count => hasher.update(&buffer[..count]),
-        }
-    }
+    hasher.read_all(&mut file).at("read", path)?;
+    Ok(hasher.finish())
 }

@@ -14,13 +14,13 @@ use serde::{Deserialize, Serialize};
 
 pub use super::choose::{Choice, choose};
 use super::objects::ObjectId;
-pub use super::patch::{MAX_PATCH, apply_patch, make_patch, pack};
+pub use super::patch::{MAX_PATCH, apply_patch, make_patch, memory_of, pack, patched};
 use crate::bundle::layout::PIECE;
 use crate::fs::IoError;
 use crate::model::Digest;
 
 /// The version of the stream.
-pub const PUSH_FORMAT: u32 = 1;
+pub const PUSH_FORMAT: u32 = 2;
 
 /// Bytes before an item's head and body.
 const HEADER: usize = 17;

@@ -19,13 +19,10 @@ use camino::Utf8Path;
 
 use super::Stage;
 use super::collect::{Shared, help};
-use crate::fs::{IoError, IoResultExt as _, Staged};
+use crate::fs::{AlignedBuffer, IoError, IoResultExt as _, Staged, is_direct, set_direct};
 
 /// Bytes that are written at a time: 1 MiB. A disk that is written to directly wants them large.
 pub(super) const CHUNK: usize = 1 << 20;
-
-/// What addresses, offsets and sizes of direct writes must be multiples of, on every disk that is common.
-const ALIGN: usize = 4096;
 
 /// Bytes after which a file that is written through the page cache is synced.
 const SYNC_EVERY: u64 = 32 << 20;
@@ -56,8 +53,7 @@ struct Chunks {
 /// Bytes for one write, aligned as direct writes need it.
 #[derive(Debug)]
 struct Chunk {
-    room: Vec<u8>,
-    start: usize,
+    room: AlignedBuffer,
     filled: usize,
 }
 
@@ -211,21 +207,21 @@ impl Task {
         let (file, bytes) = (self.staged.file(), self.chunk.bytes());
         let write = || file.write_all_at(bytes, self.at).at("write a layer to", self.staged.dir());
         if self.last {
-            self.staged.direct(false);
+            set_direct(file, false);
             write()?;
             return self.staged.sync();
         }
         if self.at == 0 {
-            self.staged.direct(true);
+            set_direct(file, true);
         }
         if let Err(error) = write() {
             // Some file systems take the flag and then no writes, or want another alignment.
-            if error.source.kind() != io::ErrorKind::InvalidInput || !self.staged.direct(false) {
+            if error.source.kind() != io::ErrorKind::InvalidInput || !set_direct(file, false) {
                 return Err(error);
             }
             write()?;
         }
-        if (self.at + bytes.len() as u64).is_multiple_of(SYNC_EVERY) && !self.staged.is_direct() {
+        if (self.at + bytes.len() as u64).is_multiple_of(SYNC_EVERY) && !is_direct(file) {
             self.staged.sync()?;
         }
         Ok(())
@@ -234,22 +230,19 @@ impl Task {
 
 impl Chunk {
     fn new() -> Self {
-        let room = vec![0; CHUNK + ALIGN];
-        // Where no offset is known, writes are not aligned and the file system's answer decides.
-        let start = room.as_ptr().align_offset(ALIGN).min(ALIGN);
-        Self { room, start, filled: 0 }
+        Self { room: AlignedBuffer::new(CHUNK), filled: 0 }
     }
 
     /// Takes in what fits; gives back the rest.
     fn take_in<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let (here, rest) = bytes.split_at(bytes.len().min(CHUNK - self.filled));
-        self.room[self.start + self.filled..][..here.len()].copy_from_slice(here);
+        self.room[self.filled..][..here.len()].copy_from_slice(here);
         self.filled += here.len();
         rest
     }
 
     fn bytes(&self) -> &[u8] {
-        &self.room[self.start..][..self.filled]
+        &self.room[..self.filled]
     }
 }
 
@@ -264,6 +257,7 @@ mod tests {
     use super::super::blocks::BLOCK;
     use super::super::{Budget, Stages};
     use super::*;
+    use crate::fs::ALIGNMENT;
     use crate::model::{Buffers, Cancel};
 
     fn shared() -> Arc<Shared> {
@@ -282,7 +276,7 @@ mod tests {
         let keep = tempfile::tempdir().unwrap();
         let dir = Utf8PathBuf::from_path_buf(keep.path().to_owned()).unwrap();
         let writer = Writer::new(shared(), &dir).unwrap();
-        let lengths = [0, 1, ALIGN, CHUNK - 1, CHUNK, 2 * CHUNK, 9 * CHUNK + 77];
+        let lengths = [0, 1, ALIGNMENT, CHUNK - 1, CHUNK, 2 * CHUNK, 9 * CHUNK + 77];
         let content = |length: usize| -> Vec<u8> { (0..=250).cycle().take(length).collect() };
         let mut files = Vec::new();
         for length in lengths {

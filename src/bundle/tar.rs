@@ -69,8 +69,10 @@ pub fn header_len(entry: &Entry) -> u64 {
         Node::HardLink { target } => target.as_str().len(),
         Node::Directory | Node::File { .. } => 0,
     };
+    let path = entry.path.as_str();
+    let fits = path.len() < 100 || (matches!(entry.node, Node::File { .. }) && split_path(path).is_some());
     // Nearly all of them; the rest is asked of the writer itself.
-    if entry.path.as_str().len() < 100 && link <= 100 && entry.size() <= MAX_OCTAL_SIZE {
+    if fits && link <= 100 && entry.size() <= MAX_OCTAL_SIZE {
         return BLOCK;
     }
     let mut out = Vec::with_capacity(2048);

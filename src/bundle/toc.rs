@@ -70,6 +70,14 @@ impl Toc {
     /// The table for `entries`, cut as [`layout::pieces`] cuts them, with each frame's size in the blob.
     pub fn new(entries: Vec<Entry>, sizes: impl IntoIterator<Item = u64>) -> Self {
         let pieces = layout::pieces(&entries);
+        Self::of_pieces(entries, &pieces, sizes)
+    }
+
+    fn of_pieces(
+        entries: Vec<Entry>,
+        pieces: &[layout::Piece],
+        sizes: impl IntoIterator<Item = u64>,
+    ) -> Self {
         let (mut offset, mut tar_offset) = (0, 0);
         let frames = pieces
             .iter()
@@ -83,6 +91,11 @@ impl Toc {
             .collect();
         let offsets = data_offsets(&entries);
         Self { entries, offsets, frames }
+    }
+
+    /// Which entry has this path.
+    pub fn find(&self, path: &BundlePath) -> Option<usize> {
+        self.entries.binary_search_by(|entry| entry.path.cmp(path)).ok()
     }
 
     /// Bytes of all regular files' content; other names of a file do not count again.
@@ -287,7 +300,7 @@ impl<'a> Reader<'a> {
         if sizes.contains(&0) || total.is_none() {
             return Err(invalid("a frame's size is impossible"));
         }
-        Ok(Toc::new(entries, sizes))
+        Ok(Toc::of_pieces(entries, &pieces, sizes))
     }
 }
 
@@ -305,9 +318,12 @@ fn read_entries(columns: &mut [Reader<'_>; 10]) -> Result<Vec<Entry>, TocError> 
         let head = before.as_bytes().get(..shared).ok_or_else(|| invalid("a path shares too much"))?;
         let tail = suffixes.bytes(lengths.number()?)?;
         let text = String::from_utf8([head, tail].concat()).map_err(|_| invalid("a path is not UTF-8"))?;
-        let path = BundlePath::new(&text).map_err(|error| invalid(format!("`{text}`: {error}")))?;
-        if path.as_str() != text || (!entries.is_empty() && before >= text.as_str()) {
-            return Err(invalid(format!("`{text}` is not in path order, or not in its plain form")));
+        let path = BundlePath::plain(text).map_err(|text| match BundlePath::new(&text) {
+            Ok(_) => invalid(format!("`{text}` is not in its plain form")),
+            Err(error) => invalid(format!("`{text}`: {error}")),
+        })?;
+        if !entries.is_empty() && before >= path.as_str() {
+            return Err(invalid(format!("`{path}` is not in path order")));
         }
         let node = match kinds.byte()? {
             0 => Node::Directory,
@@ -330,18 +346,20 @@ fn read_entries(columns: &mut [Reader<'_>; 10]) -> Result<Vec<Entry>, TocError> 
                 let target = std::str::from_utf8(links.bytes(link_lengths.number()?)?)
                     .map_err(|_| invalid("a link is not UTF-8"))?;
                 if target.is_empty() || target.len() > 4095 || target.contains('\0') {
-                    return Err(invalid(format!("`{text}` links to nothing that can be")));
+                    return Err(invalid(format!("`{path}` links to nothing that can be")));
                 }
                 Node::Symlink { target: target.to_owned() }
             }
             5 => {
                 let at = usize::try_from(targets.number()?).unwrap_or(usize::MAX);
                 match entries.get(at) {
-                    Some(Entry { path, node: Node::File { .. } }) => Node::HardLink { target: path.clone() },
-                    _ => return Err(invalid(format!("`{text}` is another name of no earlier file"))),
+                    Some(Entry { path: of, node: Node::File { .. } }) => {
+                        Node::HardLink { target: of.clone() }
+                    }
+                    _ => return Err(invalid(format!("`{path}` is another name of no earlier file"))),
                 }
             }
-            kind => return Err(invalid(format!("`{text}` has the unknown kind {kind}"))),
+            kind => return Err(invalid(format!("`{path}` has the unknown kind {kind}"))),
         };
         entries.push(Entry { path, node });
     }

@@ -6,6 +6,7 @@
 //! * Nothing stands below a symbolic link, and every link resolves inside the bundle.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::{Entry, Node};
 use crate::model::BundlePath;
@@ -115,8 +116,39 @@ impl<'a> Tree<'a> {
 
     /// What stands at a path, with its layer's index.
     pub fn get(&self, path: &str) -> Option<(usize, &'a Entry)> {
-        let at = self.paths.binary_search_by(|(_, entry)| entry.path.as_str().cmp(path)).ok()?;
-        Some(self.paths[at])
+        self.at(self.position(path)?)
+    }
+
+    /// One of [`Self::entries`], counted from 0.
+    pub fn at(&self, position: usize) -> Option<(usize, &'a Entry)> {
+        self.paths.get(position).copied()
+    }
+
+    /// Which of [`Self::entries`] stands at a path, counted from 0.
+    pub fn position(&self, path: &str) -> Option<usize> {
+        self.position_in(0..self.paths.len(), path)
+    }
+
+    /// As [`Self::position`], where it is one of `among`.
+    pub fn position_in(&self, among: Range<usize>, path: &str) -> Option<usize> {
+        let found =
+            self.paths.get(among.clone())?.binary_search_by(|(_, entry)| entry.path.as_str().cmp(path));
+        Some(among.start + found.ok()?)
+    }
+
+    /// Which of [`Self::entries`] stand below a directory; all, for the tree's own, whose path is empty.
+    pub fn below(&self, directory: &str) -> Range<usize> {
+        if directory.is_empty() {
+            return 0..self.paths.len();
+        }
+        let rest = |entry: &'a Entry| entry.path.as_str().strip_prefix(directory);
+        let is_before = |entry: &'a Entry| match rest(entry) {
+            Some(rest) => rest.as_bytes().first() < Some(&b'/'),
+            None => entry.path.as_str() < directory,
+        };
+        let start = self.paths.partition_point(|(_, entry)| is_before(entry));
+        let is_below = |entry: &'a Entry| rest(entry).is_some_and(|rest| rest.starts_with('/'));
+        start..start + self.paths[start..].partition_point(|(_, entry)| is_below(entry))
     }
 
     /// What a hard link of a layer is another name of, whatever covers that in later layers; or the entry.
@@ -180,7 +212,7 @@ impl<'a> Tree<'a> {
         for (layer, entry) in &self.paths {
             // Layers hold every directory above what they hold, so that one step up is enough; and in path
             // order neighbours share their parent.
-            let Some(above) = entry.path.ancestors().last().filter(|above| *above != checked) else {
+            let Some(above) = entry.path.above().filter(|above| *above != checked) else {
                 continue;
             };
             checked = above;
@@ -279,6 +311,27 @@ mod tests {
         let tree = Tree::new(layers.iter().map(Vec::as_slice)).unwrap();
         assert_eq!(tree.get("a/b").unwrap().0, 1);
         assert_eq!(tree.totals(), (1, 5));
+    }
+
+    #[test]
+    fn what_stands_below_a_directory_is_found() {
+        let mut layer: Vec<Entry> =
+            ["a", "a/b", "c"].into_iter().map(|path| entry(path, Node::Directory)).collect();
+        layer.extend(["a-b", "a.txt", "a/a", "a/b/c", "a/b0", "a0", "c/d"].into_iter().map(file));
+        layer.sort_by(|a, b| a.path.as_str().cmp(b.path.as_str()));
+        let tree = Tree::new([layer.as_slice()]).unwrap();
+        let all: Vec<&str> = tree.entries().map(|(_, entry)| entry.path.as_str()).collect();
+        let paths = |range: Range<usize>| all[range].to_vec();
+        assert_eq!(paths(tree.below("")).len(), 10);
+        assert_eq!(paths(tree.below("a")), ["a/a", "a/b", "a/b/c", "a/b0"]);
+        assert_eq!(paths(tree.below("a/b")), ["a/b/c"]);
+        assert_eq!(paths(tree.below("a/b0")), [""; 0]);
+        assert_eq!(paths(tree.below("c")), ["c/d"]);
+        for (position, (_, entry)) in tree.entries().enumerate() {
+            assert_eq!(tree.position(entry.path.as_str()), Some(position));
+        }
+        assert_eq!(tree.position_in(tree.below("a"), "a/b0"), tree.position("a/b0"));
+        assert_eq!(tree.position_in(tree.below("a"), "a0"), None);
     }
 
     #[test]

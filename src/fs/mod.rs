@@ -8,6 +8,7 @@
 
 mod append;
 pub mod calls;
+mod direct;
 mod disk;
 mod error;
 mod lock;
@@ -17,6 +18,7 @@ mod symlink;
 mod tree;
 
 pub use append::{AppendLog, cut_torn_line};
+pub use direct::{ALIGNMENT, AlignedBuffer, is_direct, set_direct};
 pub use disk::{Space, space, sync_file_system};
 pub use error::{IoError, IoResultExt};
 pub use lock::{DirLock, FileLock, LockKind, Look};
@@ -25,4 +27,4 @@ pub use staged::{
     Staged, clear_leftovers, is_leftover, replace, replace_with_mode, sync_dir, temporary_name,
 };
 pub use symlink::{SwapError, read_symlink, symlink_remove, symlink_swap};
-pub use tree::{move_over, remove_tree, rename_directory};
+pub use tree::{move_over, remove_entry, remove_tree, rename_directory};

@@ -68,19 +68,6 @@ impl Staged {
         &self.dir
     }
 
-    /// Lets writes go past the page cache, or no longer; whether that is how it is now. Direct writes must be
-    /// aligned, in memory and in the file.
-    pub fn direct(&self, direct: bool) -> bool {
-        let Ok(flags) = calls::fcntl_getfl(&self.file) else { return false };
-        let wanted = if direct { flags | OFlags::DIRECT } else { flags - OFlags::DIRECT };
-        wanted == flags || calls::fcntl_setfl(&self.file, wanted).is_ok()
-    }
-
-    /// Whether writes go past the page cache.
-    pub fn is_direct(&self) -> bool {
-        calls::fcntl_getfl(&self.file).is_ok_and(|flags| flags.contains(OFlags::DIRECT))
-    }
-
     /// Waits until the content is on the disk.
     pub fn sync(&self) -> Result<(), IoError> {
         self.file.sync_all().at("write", &self.dir)

@@ -38,6 +38,11 @@ pub fn remove_tree(path: &Utf8Path) -> Result<(), IoError> {
     remove(parent.as_fd(), &name, device).at("remove", path)
 }
 
+/// Removes what stands at a name in an open directory, as [`remove_tree`] does.
+pub fn remove_entry(dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
+    remove(dir, name, rustix::fs::fstat(dir)?.st_dev)
+}
+
 fn remove(parent: BorrowedFd<'_>, name: &CStr, device: u64) -> Result<(), Errno> {
     match calls::unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),

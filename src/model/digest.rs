@@ -1,6 +1,7 @@
 //! SHA-256 digests.
 
 use std::fmt;
+use std::io::{self, Read};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -117,6 +118,23 @@ impl Hasher {
         self.0.update(bytes);
     }
 
+    /// Takes in all that is left to read, and says how many bytes that was.
+    pub fn read_all(&mut self, from: &mut impl Read) -> io::Result<u64> {
+        let mut buffer = vec![0; 256 << 10];
+        let mut read = 0;
+        loop {
+            match from.read(&mut buffer) {
+                Ok(0) => return Ok(read),
+                Ok(count) => {
+                    self.update(&buffer[..count]);
+                    read += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// The digest of everything taken in.
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
@@ -144,6 +162,7 @@ mod tests {
         let mut hasher = Hasher::new();
         hasher.update(b"a");
         hasher.update(b"b");
-        assert_eq!(hasher.finish(), Digest::of(b"ab"));
+        assert_eq!(hasher.read_all(&mut &b"cd"[..]).unwrap(), 2);
+        assert_eq!(hasher.finish(), Digest::of(b"abcd"));
     }
 }

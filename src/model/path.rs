@@ -34,6 +34,17 @@ pub enum PathError {
 }
 
 impl BundlePath {
+    /// Takes a text that is a path in its plain form; gives back any other.
+    pub fn plain(text: String) -> Result<Self, String> {
+        let plain = |component: &[u8]| !matches!(component, b"" | b"." | b"..") && component.len() <= 255;
+        let bytes = text.as_bytes();
+        if bytes.len() <= 4095 && !bytes.contains(&0) && bytes.split(|byte| *byte == b'/').all(plain) {
+            Ok(Self(text))
+        } else {
+            Err(text)
+        }
+    }
+
     /// Checks `text`, dropping `.` components and doubled or trailing slashes.
     pub fn new(text: &str) -> Result<Self, PathError> {
         if text.starts_with('/') {
@@ -73,7 +84,12 @@ impl BundlePath {
 
     /// The directory that holds it; `None` at the top.
     pub fn parent(&self) -> Option<BundlePath> {
-        self.0.rsplit_once('/').map(|(parent, _)| Self(parent.to_owned()))
+        self.above().map(|parent| Self(parent.to_owned()))
+    }
+
+    /// The directory that holds it, as text; `None` at the top.
+    pub fn above(&self) -> Option<&str> {
+        self.0.rsplit_once('/').map(|(above, _)| above)
     }
 
     /// Every directory above it, the topmost first.
@@ -132,7 +148,16 @@ mod tests {
         assert_eq!(BundlePath::new("a/../b"), Err(PathError::Parent));
         assert_eq!(BundlePath::new("./"), Err(PathError::Empty));
         assert_eq!(BundlePath::new(&"x".repeat(256)), Err(PathError::TooLong));
+        for text in ["a", "a/b", "a/..b/.c", &format!("{}/x", "x".repeat(255))] {
+            assert_eq!(BundlePath::plain(text.to_owned()), Ok(BundlePath::new(text).unwrap()));
+        }
+        for text in
+            ["", "/a", "a/", "a//b", "./a", "a/.", "a/../b", "a\0", &"x".repeat(256), &"x/".repeat(2048)]
+        {
+            assert_eq!(BundlePath::plain(text.to_owned()), Err(text.to_owned()));
+        }
         let path = BundlePath::new("a/b/c").unwrap();
+        assert_eq!((path.above(), BundlePath::new("a").unwrap().above()), (Some("a/b"), None));
         assert_eq!(path.ancestors().collect::<Vec<_>>(), ["a", "a/b"]);
         assert_eq!(path.name(), "c");
         assert!(path.starts_with(&BundlePath::new("a/b").unwrap()));

@@ -87,7 +87,7 @@ fn says_something(path: &BundlePath) -> bool {
 }
 
 fn text(layer: &LayerReader, path: &BundlePath, whole: bool) -> Result<Option<String>, TargetError> {
-    let Ok(at) = layer.toc.entries.binary_search_by(|entry| entry.path.cmp(path)) else { return Ok(None) };
+    let Some(at) = layer.toc.find(path) else { return Ok(None) };
     let Some((index, entry)) = layer.content_of(&layer.toc.entries[at]) else { return Ok(None) };
     if !whole && entry.size() > MAX_FILE {
         return Ok(None);

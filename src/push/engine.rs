@@ -160,7 +160,13 @@ impl Fleet {
     ) -> Result<(), PushError> {
         observer.phase(&load.node, None, Phase::Connecting);
         let node = self.find(&load.node)?;
-        let remote = self.remote(node).await?;
+        let open = async {
+            if let Some(first) = load.bundles.first() {
+                self.world.pusher.open(first.bundle.tagged.digest).await;
+            }
+        };
+        let (remote, ()) = tokio::join!(self.remote(node), open);
+        let remote = remote?;
         remote.lock(claim).await?;
         let done = async {
             for ready in &load.bundles {

@@ -2,6 +2,7 @@
 
 use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::source::{At, Source};
 use crate::agent::ObjectId;
@@ -28,19 +29,22 @@ type ByKey = HashMap<String, Vec<(At, u64)>>;
 /// Pairs each content of `new` that `old` does not have with one that it does, where one is like it.
 pub(super) fn pairs(old: &Source, new: &Source) -> Vec<Pair> {
     let olds = || old.files().filter(|(_, entry, _)| entry.size() <= MAX_PATCH);
+    let has_layer = |at: At| old.layers.iter().any(|layer| Arc::ptr_eq(layer, &new.layers[at.layer]));
+    let mut seen = HashSet::new();
+    // What stands in a layer that both have is there: after a change of conf nothing is looked up for it.
+    let maybe: Vec<_> = new
+        .files()
+        .filter(|(at, entry, id)| !has_layer(*at) && entry.size() <= MAX_PATCH && seen.insert(*id))
+        .collect();
+    let asked: HashSet<ObjectId> = seen.iter().copied().chain(seen.iter().map(ObjectId::twin)).collect();
     let mut there: HashMap<ObjectId, At> = HashMap::new();
-    for (at, _, id) in olds() {
+    for (at, _, id) in olds().filter(|(.., id)| asked.contains(id)) {
         there.entry(id).or_insert(at);
     }
-    let mut seen = HashSet::new();
-    let wanted: Vec<_> = new
-        .files()
-        .filter(|(_, entry, id)| !there.contains_key(id) && entry.size() <= MAX_PATCH && seen.insert(*id))
-        .collect();
+    let wanted: Vec<_> = maybe.into_iter().filter(|(_, _, id)| !there.contains_key(id)).collect();
     if wanted.is_empty() {
         return Vec::new();
     }
-    let paths: HashMap<&str, At> = olds().map(|(at, entry, _)| (entry.path.as_str(), at)).collect();
     // Most find their partner by its path.
     let stripped = LazyCell::new(|| by_key(olds(), without_versions));
     let names = LazyCell::new(|| by_key(olds(), |path| without_versions(name(path))));
@@ -58,11 +62,10 @@ pub(super) fn pairs(old: &Source, new: &Source) -> Vec<Pair> {
             found.iter().min_by_key(measure).map(|(at, _)| *at)
         };
         // The same bytes with another mode are the best partner there is.
-        let same = ObjectId { digest: id.digest, executable: !id.executable };
         let partner = there
-            .get(&same)
-            .or_else(|| paths.get(path))
+            .get(&id.twin())
             .copied()
+            .or_else(|| old.find(&entry.path).filter(|at| old.entry(*at).size() <= MAX_PATCH))
             .or_else(|| like(stripped.get(&without_versions(path))))
             .or_else(|| like(names.get(&without_versions(name(path)))));
         if let Some(partner) = partner {

@@ -1,7 +1,8 @@
 //! What turns an old bundle's files into a new one's: made once for both, kept in the store's cache.
 //!
 //! A file `out/cache/patches/<old>-<new>` holds the patches one after another, then their index as JSON, then the
-//! index's length in 8 bytes, little-endian. What was tried and did not pay is in no index.
+//! index's length in 8 bytes, little-endian. Where a patch did not pay, a small content is there itself, so that its frame
+//! need not be unpacked again to send it; a larger one is in no index.
 //!
 //! # Invariants
 //!
@@ -24,25 +25,31 @@ use super::error::PushError;
 use super::pairs::Pair;
 use super::source::{At, Source};
 use crate::agent::ObjectId;
-use crate::agent::wire::{Item, make_patch};
+use crate::agent::wire::{Item, make_patch, pack};
 use crate::bundle::layout;
 use crate::fs::{IoResultExt as _, Staged, calls};
-use crate::model::{Cancel, Digest};
+use crate::model::{Buffers, Cancel, Digest};
 use crate::store::{LayerReader, Store, StoreError};
 
 /// The version of the file.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 const LEVEL: i32 = 3;
 
 /// Bytes of contents that patches are being made of at a time.
 const BUDGET: u64 = 256 << 20;
 
+/// Patches, or contents, are sent together up to so many bytes.
+const BATCH: usize = 1 << 20;
+
 /// An item's bytes besides the patch.
 const HEAD: u64 = 17 + 41;
 
-/// Old frames that a thread keeps unpacked.
-const OLD_FRAMES: usize = 2;
+/// The largest content that is kept where its patch does not pay.
+const SMALL: usize = 16 << 10;
+
+/// Frames of a bundle that a unit of work keeps unpacked.
+const FRAMES: usize = 2;
 
 /// Patches between two bundles.
 #[derive(Debug)]
@@ -61,6 +68,8 @@ struct Made {
     old: Digest,
     old_executable: bool,
     old_size: u64,
+    /// It is the content itself.
+    whole: bool,
     at: u64,
     size: u64,
     digest: Digest,
@@ -101,6 +110,7 @@ impl Patches {
             file: staged.file(),
             end: AtomicU64::new(0),
             room: (Mutex::new(BUDGET), Condvar::new()),
+            spare: Buffers::default(),
         };
         let made: Vec<Made> = maker.all(pairs)?;
         let (end, index) = (maker.end.load(Ordering::Relaxed), Index { format: FORMAT, patches: made });
@@ -138,38 +148,103 @@ impl Patches {
 
     /// How many there are.
     pub(super) fn count(&self) -> usize {
-        self.made.len()
+        self.made.values().filter(|made| !made.whole).count()
     }
 
     /// Bytes of all of them.
     pub(super) fn bytes(&self) -> u64 {
-        self.made.values().map(|made| made.size).sum()
+        self.made.values().filter(|made| !made.whole).map(|made| made.size).sum()
+    }
+
+    fn find(&self, at: At, whole: bool) -> Option<&Made> {
+        self.made.get(&at).filter(|made| made.whole == whole)
     }
 
     /// Bytes that a content's patch has in the stream; `None` if there is none.
     pub(super) fn size(&self, at: At) -> Option<u64> {
-        Some(self.made.get(&at)?.size + HEAD)
+        Some(self.find(at, false)?.size + HEAD)
+    }
+
+    fn body(&self, made: &Made) -> Option<Vec<u8>> {
+        let mut body = vec![0; usize::try_from(made.size).ok()?];
+        self.file.read_exact_at(&mut body, made.at).ok()?;
+        (Digest::of(&body) == made.digest).then_some(body)
+    }
+
+    /// Patches of the first of some places, as the stream has them.
+    pub(super) fn some_patches(&self, places: &[At]) -> Batch {
+        let mut batch = Batch::default();
+        for at in places {
+            batch.count += 1;
+            if !self.append(*at, &mut batch) {
+                batch.left.push(*at);
+            }
+            if batch.items.len() >= BATCH {
+                break;
+            }
+        }
+        batch
+    }
+
+    /// Contents of the first of some places, packed as the stream has them; those of one layer go together.
+    pub(super) fn some_contents(&self, places: &[At]) -> Result<Batch, PushError> {
+        let (mut batch, mut entries, mut contents) = (Batch::default(), Vec::new(), Vec::new());
+        let layer = places.first().map_or(0, |at| at.layer);
+        for at in places.iter().take_while(|at| at.layer == layer) {
+            batch.count += 1;
+            match self.find(*at, true).and_then(|made| self.body(made)) {
+                Some(content) => {
+                    entries.push(number(at.entry));
+                    contents.extend_from_slice(&content);
+                }
+                None => batch.left.push(*at),
+            }
+            if contents.len() >= BATCH {
+                break;
+            }
+        }
+        if !entries.is_empty() {
+            let body = pack(&contents, LEVEL).at("pack", &Utf8PathBuf::from("small files"))?;
+            batch.append(&Item::Packed { layer: number(layer), entries, body });
+        }
+        Ok(batch)
     }
 
     /// Appends a content's patch, as the stream has it; false if there is none, or none that can be used.
-    pub(super) fn append(&self, at: At, out: &mut Vec<u8>) -> bool {
-        let Some(made) = self.made.get(&at) else { return false };
-        let mut body = vec![0; usize::try_from(made.size).unwrap_or(0)];
-        if self.file.read_exact_at(&mut body, made.at).is_err() || Digest::of(&body) != made.digest {
-            return false;
-        }
-        let number = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
-        let item = Item::Patch {
+    fn append(&self, at: At, batch: &mut Batch) -> bool {
+        let Some(made) = self.find(at, false) else { return false };
+        let Some(body) = self.body(made) else { return false };
+        batch.append(&Item::Patch {
             layer: number(at.layer),
             entry: number(at.entry),
             old: ObjectId { digest: made.old, executable: made.old_executable },
             old_size: made.old_size,
             body,
-        };
-        out.extend_from_slice(&item.head());
-        out.extend_from_slice(item.body());
+        });
         true
     }
+}
+
+/// Items for the first of some places.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// How many places.
+    pub(super) count: usize,
+    /// The items, as the stream has them.
+    pub(super) items: Vec<u8>,
+    /// Those of the places that have none.
+    pub(super) left: Vec<At>,
+}
+
+impl Batch {
+    fn append(&mut self, item: &Item) {
+        self.items.extend_from_slice(&item.head());
+        self.items.extend_from_slice(item.body());
+    }
+}
+
+fn number(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
 }
 
 impl Made {
@@ -186,10 +261,12 @@ struct Maker<'a> {
     file: &'a File,
     end: AtomicU64,
     room: (Mutex<u64>, Condvar),
+    /// What earlier frames were unpacked into: touching fresh memory takes a good part of unpacking's time.
+    spare: Buffers,
 }
 
 /// Frames by layer and number, unpacked.
-type OldFrames = Vec<((usize, usize), Vec<u8>)>;
+type Frames = Vec<((usize, usize), Vec<u8>)>;
 
 impl Maker<'_> {
     /// A unit of work is a frame's small files, or a large file: a frame is unpacked once.
@@ -233,63 +310,69 @@ impl Maker<'_> {
 
     fn unit(&self, pairs: &[Pair]) -> Result<Vec<Made>, PushError> {
         let mut made = Vec::new();
-        let (mut new_frames, mut old_frames) = (OldFrames::new(), OldFrames::new());
+        let (mut new_frames, mut old_frames) = (Frames::new(), Frames::new());
         for pair in pairs {
             self.cancel.check().map_err(StoreError::Cancelled)?;
-            let new = content(self.new, pair.new, &mut new_frames)?;
-            let old = content(self.old, pair.old, &mut old_frames)?;
+            let new = self.content(self.new, pair.new, &mut new_frames)?;
+            let old = self.content(self.old, pair.old, &mut old_frames)?;
             made.extend(self.patch(pair, &old, &new)?);
+        }
+        for (_, raw) in new_frames.into_iter().chain(old_frames) {
+            self.spare.give(raw);
         }
         Ok(made)
     }
 
-    /// A patch that pays, written down.
+    /// A patch that pays, or the content if that is small, written down.
     fn patch(&self, pair: &Pair, old: &[u8], new: &[u8]) -> Result<Option<Made>, PushError> {
         let path = Utf8PathBuf::from("a patch");
-        let body = make_patch(old, new, LEVEL).at("make", &path)?;
-        let size = body.len() as u64;
-        if (size + HEAD) * 5 >= self.new.packed_share(pair.new) * 4 {
+        let patch = make_patch(old, new, LEVEL).at("make", &path)?;
+        let whole = (patch.len() as u64 + HEAD) * 5 >= self.new.packed_share(pair.new) * 4;
+        if whole && new.len() > SMALL {
             return Ok(None);
         }
+        let body = if whole { new } else { &patch };
+        let size = body.len() as u64;
         let at = self.end.fetch_add(size, Ordering::Relaxed);
-        self.file.write_all_at(&body, at).at("write", &path)?;
+        self.file.write_all_at(body, at).at("write", &path)?;
         Ok(Some(Made {
             layer: pair.new.layer,
             entry: pair.new.entry,
             old: pair.old_id.digest,
             old_executable: pair.old_id.executable,
             old_size: pair.old_size,
+            whole,
             at,
             size,
-            digest: Digest::of(&body),
+            digest: Digest::of(body),
         }))
     }
-}
 
-/// A file's content; frames that hold small files stay in `frames` for the next one.
-fn content(source: &Source, at: At, frames: &mut OldFrames) -> Result<Vec<u8>, StoreError> {
-    let reader: &LayerReader = &source.layers[at.layer];
-    let size = source.entry(at).size();
-    let numbers = source.frames_of(at);
-    if layout::is_large(size) || numbers.len() != 1 {
-        let mut out = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-        reader.visit_file(at.entry, |bytes| out.extend_from_slice(bytes))?;
-        return Ok(out);
+    /// A file's content; frames that hold small files stay in `frames` for the next one.
+    fn content(&self, source: &Source, at: At, frames: &mut Frames) -> Result<Vec<u8>, StoreError> {
+        let reader: &LayerReader = &source.layers[at.layer];
+        let size = source.entry(at).size();
+        let numbers = source.frames_of(at);
+        if layout::is_large(size) || numbers.len() != 1 {
+            let mut out = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+            reader.visit_file(at.entry, |bytes| out.extend_from_slice(bytes))?;
+            return Ok(out);
+        }
+        let key = (at.layer, numbers.start);
+        let frame = &reader.toc.frames[numbers.start];
+        if !frames.iter().any(|(one, _)| *one == key) {
+            // Files next to each other in the new bundle mostly are in the old one.
+            let mut raw = if frames.len() >= FRAMES { frames.remove(0).1 } else { self.spare.take() };
+            reader.read_frame(frame, &mut raw)?;
+            frames.push((key, raw));
+        }
+        let raw = frames.iter().find(|(one, _)| *one == key).map(|(_, raw)| raw);
+        let start = usize::try_from(reader.toc.offsets[at.entry] - frame.tar_offset).unwrap_or(usize::MAX);
+        let end = start.saturating_add(usize::try_from(size).unwrap_or(usize::MAX));
+        let content = raw.and_then(|raw| raw.get(start..end));
+        content.map(<[u8]>::to_vec).ok_or_else(|| StoreError::Damaged {
+            digest: reader.digest(),
+            what: "a file is not where its table says".to_owned(),
+        })
     }
-    let key = (at.layer, numbers.start);
-    let frame = &reader.toc.frames[numbers.start];
-    if !frames.iter().any(|(one, _)| *one == key) {
-        // Files next to each other in the new bundle mostly are in the old one.
-        let mut raw = if frames.len() >= OLD_FRAMES { frames.remove(0).1 } else { Vec::new() };
-        reader.read_frame(frame, &mut raw)?;
-        frames.push((key, raw));
-    }
-    let raw = frames.iter().find(|(one, _)| *one == key).map(|(_, raw)| raw);
-    let start = usize::try_from(reader.toc.offsets[at.entry] - frame.tar_offset).unwrap_or(usize::MAX);
-    let end = start.saturating_add(usize::try_from(size).unwrap_or(usize::MAX));
-    let content = raw.and_then(|raw| raw.get(start..end));
-    content.map(<[u8]>::to_vec).ok_or_else(|| StoreError::Damaged {
-        digest: reader.digest(),
-        what: "a file is not where its table says".to_owned(),
-    })
 }

@@ -12,7 +12,7 @@ use super::error::PushError;
 use super::items::{Lacking, Piece, PieceKey, is_covered};
 use super::observer::{Observer, Phase};
 use super::pairs::{Pair, pairs};
-use super::patches::Patches;
+use super::patches::{Batch, Patches};
 use super::pool::Pool;
 use super::source::{At, Layers, Source, read_table};
 use crate::agent::wire::{
@@ -33,9 +33,6 @@ const NODE_SHARE: u64 = 10 << 20;
 
 /// Tables from this size on may travel as patches.
 const TABLE: u64 = 4 << 10;
-
-/// Patches are sent together up to so many bytes.
-const BATCH: usize = 1 << 20;
 
 /// Sends bundles of one store to any number of nodes.
 #[derive(Debug)]
@@ -114,6 +111,11 @@ impl Pusher {
         let source = self.source(bundle).await?;
         let sending = Sending { state: &self.0, pusher: self, remote, source, observer };
         sending.run().await
+    }
+
+    /// Opens a bundle ahead of its sending, which tells what is wrong with it.
+    pub(super) async fn open(&self, bundle: Digest) {
+        let _ = self.source(bundle).await;
     }
 
     async fn source(&self, digest: Digest) -> Result<Arc<Source>, PushError> {
@@ -247,8 +249,13 @@ impl Sending<'_> {
                 let bytes: u64 = places.iter().filter_map(|at| made.size(*at)).sum();
                 self.total(stream.sent() + bytes);
                 let mut left: Vec<At> = rest.iter().map(|(pair, _)| pair.new).collect();
-                left.extend(self.send_patches(&mut stream, &made, &places).await?);
-                patches = (places.len() + rest.len() - left.len()) as u64;
+                left.extend(
+                    self.batches(&mut stream, &made, places, |made, places| Ok(made.some_patches(places)))
+                        .await?,
+                );
+                patches = (by_patch.len() + rest.len() - left.len()) as u64;
+                left.sort_unstable();
+                let left = self.batches(&mut stream, &made, left, Patches::some_contents).await?;
                 let rest = Lacking::of(&self.source, &left).pieces(&self.source);
                 let more: u64 = rest.iter().map(|piece| piece.estimate(&self.source)).sum();
                 self.total(stream.sent() + more);
@@ -473,36 +480,28 @@ impl Sending<'_> {
         self.state.pool.get(piece.key(&self.source), piece.bound(&self.source), make).await
     }
 
-    /// Sends patches; gives the places whose patch turned out to be damaged.
-    async fn send_patches(
+    /// Sends what `batch` makes of places, some at a time; gives those that are left.
+    async fn batches(
         &self,
         stream: &mut Receiving,
         patches: &Arc<Patches>,
-        places: &[At],
+        places: Vec<At>,
+        batch: fn(&Patches, &[At]) -> Result<Batch, PushError>,
     ) -> Result<Vec<At>, PushError> {
-        let mut damaged = Vec::new();
-        let mut rest = places.to_vec();
+        let (mut left, mut rest) = (Vec::new(), places);
         while !rest.is_empty() {
             let patches = Arc::clone(patches);
-            let (bytes, bad, after) = blocking(move || {
-                let (mut bytes, mut bad, mut count) = (Vec::new(), Vec::new(), 0);
-                for at in &rest {
-                    count += 1;
-                    if !patches.append(*at, &mut bytes) {
-                        bad.push(*at);
-                    }
-                    if bytes.len() >= BATCH {
-                        break;
-                    }
-                }
-                Ok((bytes, bad, rest.split_off(count)))
+            let (made, after) = blocking(move || {
+                let made = batch(&patches, &rest)?;
+                let after = rest.split_off(made.count);
+                Ok((made, after))
             })
             .await?;
-            self.send(stream, bytes.into()).await?;
-            damaged.extend(bad);
+            self.send(stream, made.items.into()).await?;
+            left.extend(made.left);
             rest = after;
         }
-        Ok(damaged)
+        Ok(left)
     }
 
     async fn end(&self, stream: &mut Receiving) -> Result<crate::agent::wire::Received, PushError> {

@@ -11,7 +11,7 @@ use crate::agent::ObjectId;
 use crate::bundle::manifest::{Layer, MAX_MANIFEST};
 use crate::bundle::{Entry, Manifest, Node};
 use crate::fs::IoResultExt as _;
-use crate::model::{Digest, Reference, Role};
+use crate::model::{BundlePath, Digest, Reference, Role};
 use crate::store::{LayerReader, Store, StoreError};
 
 /// A bundle of the store, opened.
@@ -84,6 +84,14 @@ impl Source {
                 Node::File { .. } | Node::Directory | Node::Symlink { .. } | Node::HardLink { .. } => None,
             })
         })
+    }
+
+    /// The uppermost of its files with a content of its own at a path.
+    pub(super) fn find(&self, path: &BundlePath) -> Option<At> {
+        let at =
+            |(layer, reader): (usize, &Arc<LayerReader>)| Some(At { layer, entry: reader.toc.find(path)? });
+        let mut found = self.layers.iter().enumerate().rev().filter_map(at);
+        found.find(|at| matches!(self.entry(*at).node, Node::File { size: 1.., .. }))
     }
 
     pub(super) fn entry(&self, at: At) -> &Entry {

@@ -84,7 +84,7 @@ pub fn wants(store: &Store, bundle: &StoredBundle) -> Result<Wants, WantsError> 
 }
 
 fn find<'a>(layer: &'a LayerReader, path: &BundlePath) -> Option<(&'a LayerReader, usize)> {
-    let at = layer.toc.entries.binary_search_by(|entry| entry.path.cmp(path)).ok()?;
+    let at = layer.toc.find(path)?;
     Some((layer, layer.content_of(&layer.toc.entries[at])?.0))
 }
 

@@ -1,24 +1,40 @@
 //! The program that becomes the agent on nodes: this one, or another file that the operator names.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use tokio::sync::OnceCell;
 
 use super::error::RemoteError;
 use crate::model::{Digest, Hasher};
 
-/// A program for nodes: where it is here, its digest and its size. Cheap to clone.
+/// A program for nodes: where it is here, and what is in it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct AgentBinary(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     path: Utf8PathBuf,
-    digest: Digest,
-    size: u64,
     machines: Machines,
+    /// Found out while the first node is connected to that has to be told.
+    contents: OnceCell<Contents>,
+}
+
+/// What is in a program for nodes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Contents {
+    pub(super) digest: Digest,
+    /// Bytes.
+    pub(super) size: u64,
+}
+
+impl Contents {
+    /// The program's name on nodes: `windlass-` and 12 digits of its sha256.
+    pub(super) fn name(&self) -> String {
+        format!("windlass-{}", self.digest.short())
+    }
 }
 
 /// What `uname -m` says where a program runs.
@@ -38,7 +54,7 @@ impl AgentBinary {
         let fail = |source| RemoteError::Binary { path: "/proc/self/exe".into(), source };
         let path = std::env::current_exe().map_err(fail)?;
         let path = Utf8PathBuf::from_path_buf(path)
-            .map_err(|path| fail(std::io::Error::other(format!("{} is not UTF-8", path.display()))))?;
+            .map_err(|path| fail(io::Error::other(format!("{} is not UTF-8", path.display()))))?;
         Self::at(&path)
     }
 
@@ -46,28 +62,11 @@ impl AgentBinary {
     pub fn at(path: &Utf8Path) -> Result<Self, RemoteError> {
         let fail = |source| RemoteError::Binary { path: path.to_owned(), source };
         let path = path.canonicalize_utf8().map_err(fail)?;
-        let mut file = File::open(&path).map_err(fail)?;
+        let file = File::open(&path).map_err(fail)?;
         let mut head = Vec::new();
-        file.by_ref().take(20).read_to_end(&mut head).map_err(fail)?;
+        file.take(20).read_to_end(&mut head).map_err(fail)?;
         let machines = machines(&head).ok_or_else(|| RemoteError::NoProgram { path: path.clone() })?;
-        let mut hasher = Hasher::new();
-        hasher.update(&head);
-        let mut size = head.len() as u64;
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            let read = file.read(&mut buffer).map_err(fail)?;
-            if read == 0 {
-                break;
-            }
-            hasher.update(&buffer[..read]);
-            size += read as u64;
-        }
-        Ok(Self(Arc::new(Inner { path, digest: hasher.finish(), size, machines })))
-    }
-
-    /// Its name on nodes: `windlass-` and 12 digits of its sha256.
-    pub fn name(&self) -> String {
-        format!("windlass-{}", &self.0.digest.hex()[..12])
+        Ok(Self(Arc::new(Inner { path, machines, contents: OnceCell::new() })))
     }
 
     /// Where it is here; absolute.
@@ -75,19 +74,26 @@ impl AgentBinary {
         &self.0.path
     }
 
-    /// Its digest.
-    pub fn digest(&self) -> Digest {
-        self.0.digest
-    }
-
-    /// Its bytes.
-    pub fn size(&self) -> u64 {
-        self.0.size
+    /// Its digest and size; it is read once, on a thread of its own.
+    pub(super) async fn contents(&self) -> Result<Contents, RemoteError> {
+        let read = async || {
+            let path = self.0.path.clone();
+            let given_up = |_| Err(io::Error::other("reading it was given up"));
+            let read = tokio::task::spawn_blocking(move || read(&path)).await.unwrap_or_else(given_up);
+            read.map_err(|source| RemoteError::Binary { path: self.0.path.clone(), source })
+        };
+        self.0.contents.get_or_try_init(read).await.copied()
     }
 
     pub(super) fn machines(&self) -> Machines {
         self.0.machines
     }
+}
+
+fn read(path: &Utf8Path) -> io::Result<Contents> {
+    let mut hasher = Hasher::new();
+    let size = hasher.read_all(&mut File::open(path)?)?;
+    Ok(Contents { digest: hasher.finish(), size })
 }
 
 /// Which machines run a program, by its ELF header; `None` if it has none.
@@ -115,11 +121,13 @@ fn machines(head: &[u8]) -> Option<Machines> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_program_is_known_by_its_header() {
+    #[tokio::test]
+    async fn a_program_is_known_by_its_header_and_its_contents() {
         let own = AgentBinary::own().unwrap();
-        assert_eq!(own.size(), own.path().metadata().unwrap().len());
-        assert!(own.name().starts_with("windlass-") && own.name().len() == 21, "{}", own.name());
+        let contents = own.contents().await.unwrap();
+        assert_eq!(contents.size, own.path().metadata().unwrap().len());
+        assert_eq!(contents.digest, Digest::of(&std::fs::read(own.path()).unwrap()));
+        assert!(contents.name().starts_with("windlass-") && contents.name().len() == 21);
         assert_eq!(own.machines().name, std::env::consts::ARCH);
         let temporary = tempfile::tempdir().unwrap();
         let path = Utf8PathBuf::from_path_buf(temporary.path().join("script")).unwrap();

@@ -5,19 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use camino::Utf8PathBuf;
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::agent_binary::AgentBinary;
+use super::agent_binary::{AgentBinary, Contents};
 use super::error::RemoteError;
 use super::lines::Lines;
 use super::receive::Receiving;
 use super::start::Place;
 use super::target::target;
 use crate::agent::{Call, Claim, Owner, Request};
-use crate::inventory::Node;
+use crate::inventory::{Node, Reach};
 use crate::model::{Digest, NodeName, Span};
 use crate::transport::{Connection, Connector, Stdin};
 
@@ -53,6 +52,8 @@ struct Shell {
 #[derive(Debug)]
 struct Link {
     connection: Connection,
+    /// What the agent's program is there, if it is not the one that runs here.
+    contents: Option<Contents>,
     idle: Mutex<Vec<Lines>>,
     places: Semaphore,
 }
@@ -74,7 +75,7 @@ impl Remote {
         agent: &AgentBinary,
     ) -> Result<Self, RemoteError> {
         let agent = match &node.agent {
-            Some(path) => own_agent(path.clone()).await?,
+            Some(path) => AgentBinary::at(path)?,
             None => agent.clone(),
         };
         let (link, bundles) = link(connector, node, &agent).await?;
@@ -241,9 +242,9 @@ impl Remote {
 
     async fn start(&self, link: &Link, operation: &str) -> Result<Lines, RemoteError> {
         let Shell { node, agent, .. } = &*self.0;
-        let connection = &link.connection;
-        let command = Place { node: &node.name, connection, root: &node.root, agent }.command(operation);
-        Ok(Lines::new(&node.name, connection.exec(&command).await?))
+        let Link { connection, contents, .. } = link;
+        let place = Place { node: &node.name, connection, root: &node.root, agent, contents: *contents };
+        Ok(Lines::new(&node.name, connection.exec(&place.command(operation)).await?))
     }
 
     fn protocol(&self, error: &serde_json::Error) -> RemoteError {
@@ -257,10 +258,19 @@ async fn link(
     node: &Node,
     agent: &AgentBinary,
 ) -> Result<(Link, Vec<Digest>), RemoteError> {
-    let connection = connector.connect(&target(node)).await?;
-    let place = Place { node: &node.name, connection: &connection, root: &node.root, agent };
+    let target = target(node);
+    let connect = async { Ok(connector.connect(&target).await?) };
+    let (connection, contents) = match node.reach {
+        Reach::Local => (connect.await?, None),
+        // Connecting is mostly waiting: the program is read meanwhile.
+        Reach::Ssh(_) => {
+            let (connection, contents) = tokio::try_join!(connect, agent.contents())?;
+            (connection, Some(contents))
+        }
+    };
+    let place = Place { node: &node.name, connection: &connection, root: &node.root, agent, contents };
     let (lines, have) = in_time(&node.name, Some(START), place.start()).await?;
-    let link = Link { idle: Mutex::new(vec![lines]), places: Semaphore::new(CALLS), connection };
+    let link = Link { idle: Mutex::new(vec![lines]), places: Semaphore::new(CALLS), connection, contents };
     Ok((link, have.bundles))
 }
 
@@ -326,15 +336,4 @@ pub(super) async fn in_time<T>(
     let Some(patience) = patience else { return work.await };
     let silent = |_| RemoteError::Silent { node: node.clone(), within: Span(patience) };
     tokio::time::timeout(patience, work).await.map_err(silent)?
-}
-
-/// A node's own program; hashing it takes a moment.
-async fn own_agent(path: Utf8PathBuf) -> Result<AgentBinary, RemoteError> {
-    let failed =
-        |path| RemoteError::Binary { path, source: std::io::Error::other("reading it was given up") };
-    let read = tokio::task::spawn_blocking({
-        let path = path.clone();
-        move || AgentBinary::at(&path)
-    });
-    read.await.unwrap_or_else(|_| Err(failed(path)))
 }

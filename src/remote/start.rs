@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::agent_binary::AgentBinary;
+use super::agent_binary::{AgentBinary, Contents};
 use super::error::{RemoteError, StartFailure};
 use super::lines::{Ended, Lines};
 use super::remote_node::in_time;
 use crate::agent::{Call, Claim, Have, Request};
-use crate::model::NodeName;
+use crate::model::{Digest, NodeName};
 use crate::transport::{Connection, ExitStatus, Reason};
 
 const MARK: &str = "windlass: ";
@@ -53,6 +53,8 @@ pub(super) struct Place<'a> {
     pub(super) connection: &'a Connection,
     pub(super) root: &'a Utf8Path,
     pub(super) agent: &'a AgentBinary,
+    /// What the agent's program has to be there; `None` on this machine, where it is the one that runs.
+    pub(super) contents: Option<Contents>,
 }
 
 /// What the script found.
@@ -65,10 +67,9 @@ enum Found {
 impl Place<'_> {
     /// Where the agent is on the node: on this machine, the program itself.
     pub(super) fn path(&self) -> Utf8PathBuf {
-        if self.connection.is_local() {
-            self.agent.path().to_owned()
-        } else {
-            self.folder().join(self.agent.name())
+        match self.contents {
+            None => self.agent.path().to_owned(),
+            Some(contents) => self.folder().join(contents.name()),
         }
     }
 
@@ -84,19 +85,18 @@ impl Place<'_> {
 
     /// Makes sure that the agent is there, and starts `node call`.
     pub(super) async fn start(&self) -> Result<(Lines, Have), RemoteError> {
-        if self.connection.is_local() {
-            // It is the program that runs here: there is nothing to compare it with.
+        let Some(contents) = self.contents else {
             let mut lines = self.exec(&self.command("call")).await?;
             let _unread = lines.send(greeting()).await;
             let have = self.greeted(&mut lines).await?;
             return Ok((lines, have));
-        }
-        match self.attempt_in_time(true).await? {
+        };
+        match self.attempt_in_time(contents.digest, true).await? {
             Found::Running(running) => return Ok(*running),
-            Found::Absent | Found::Wrong => self.upload().await?,
+            Found::Absent | Found::Wrong => self.upload(contents.size).await?,
         }
         // Without a program that hashes, what was just written is what was sent.
-        match self.attempt_in_time(false).await? {
+        match self.attempt_in_time(contents.digest, false).await? {
             Found::Running(running) => Ok(*running),
             Found::Absent | Found::Wrong => Err(self.failed(StartFailure::Changed { path: self.path() })),
         }
@@ -115,13 +115,13 @@ impl Place<'_> {
     }
 
     /// A node whose disk hangs lets one in and says nothing.
-    async fn attempt_in_time(&self, must_hash: bool) -> Result<Found, RemoteError> {
-        in_time(self.node, Some(ATTEMPT), self.attempt(must_hash)).await
+    async fn attempt_in_time(&self, digest: Digest, must_hash: bool) -> Result<Found, RemoteError> {
+        in_time(self.node, Some(ATTEMPT), self.attempt(digest, must_hash)).await
     }
 
     /// Runs the agent if it is there and is what it should be.
-    async fn attempt(&self, must_hash: bool) -> Result<Found, RemoteError> {
-        let mut lines = self.script(&self.check_script(must_hash)).await?;
+    async fn attempt(&self, digest: Digest, must_hash: bool) -> Result<Found, RemoteError> {
+        let mut lines = self.script(&self.check_script(digest, must_hash)).await?;
         // Sent before the answer is there: the shell does not read it, the agent does.
         let _unread = lines.send(greeting()).await;
         let Some(said) = lines.marked(MARK).await else {
@@ -144,10 +144,10 @@ impl Place<'_> {
         }
     }
 
-    fn check_script(&self, must_hash: bool) -> String {
+    fn check_script(&self, digest: Digest, must_hash: bool) -> String {
         let (root, folder) =
             (Connection::quote(self.root.as_str()), Connection::quote(self.folder().as_str()));
-        let (path, digest) = (Connection::quote(self.path().as_str()), self.agent.digest().hex());
+        let (path, digest) = (Connection::quote(self.path().as_str()), digest.hex());
         let patterns = self.agent.machines().patterns;
         let unhashed = if must_hash { "" } else { "|none" };
         let run = self.command("call");
@@ -200,11 +200,11 @@ impl Place<'_> {
     }
 
     /// Makes the folders, sends the program, and lets old ones go.
-    async fn upload(&self) -> Result<(), RemoteError> {
+    async fn upload(&self, size: u64) -> Result<(), RemoteError> {
         self.prepare().await?;
         let fail = |source| RemoteError::Binary { path: self.agent.path().to_owned(), source };
         let file = tokio::fs::File::open(self.agent.path()).await.map_err(fail)?;
-        let sent = self.connection.upload(file, self.agent.size(), self.path().as_str(), 0o755).await;
+        let sent = self.connection.upload(file, size, self.path().as_str(), 0o755).await;
         match sent {
             Ok(()) => Ok(()),
             Err(error) => Err(match error.reason() {

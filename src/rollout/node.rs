@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use super::engine::Run;
 use super::event::{At, Event, Failed, NodeState};
 use super::gate::Wait;
-use super::plan::{Goal, Kind};
+use super::plan::{Goal, Kind, Policy};
 use super::ports::{Back, Fault, NodeError, Nodes, Person, Recorder, Swap};
 use super::step::{Step, StepKind};
 use super::track::{Gate, Track};
@@ -24,6 +24,8 @@ use crate::model::{NodeName, Role, Span, millis};
 /// How long a service may be down without a word from the controller. Nothing stands between the two steps, and
 /// stopping it does not count.
 const START_WITHIN: Span = Span(Duration::from_secs(30));
+/// How long a guard that is told to count anew may take to answer.
+const RENEW: Duration = Duration::from_secs(10);
 
 /// One role on one node, in a run.
 pub(super) struct NodeRun<'a, N, R, P> {
@@ -90,6 +92,16 @@ impl<N: Nodes, R: Recorder, P: Person> NodeRun<'_, N, R, P> {
         }
         self.track.borrow_mut().state = NodeState::Done;
         Ok(())
+    }
+
+    /// Has the node's guard count anew.
+    pub(super) async fn renew(&self) {
+        let (node, role) = self.names();
+        let to = self.track.borrow().to.clone();
+        let Policy { confirm_within, allow_bad, .. } = self.run.plan.policy;
+        // From itself to itself: where the guard has gone back this is refused, and does not go there again.
+        let swap = Swap { from: to.clone(), to, confirm_within, allow_bad };
+        let _ = timeout(RENEW, self.run.nodes.activate(&node, &role, &swap)).await;
     }
 
     /// The activation alone: what a node does by itself when it goes back.

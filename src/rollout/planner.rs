@@ -4,15 +4,15 @@
 //!
 //! * A wave never has more nodes of a role than `max_unavailable`, and never nodes of two zones; a forming
 //!   role is the exception: it is one wave.
-//! * What is wrong goes first: nodes that are down, before any that is not may be taken down; then those whose
-//!   release failed or was never confirmed.
+//! * What is wrong goes first: a role that is down on a node, before any node on which it is up may be taken down;
+//!   then those whose release failed or was never confirmed.
 //! * What is on target and healthy is in no wave.
 //! * Nodes of a higher rank begin when all of a lower one are done: a leader goes last. Roles that are not in the
 //!   order go by the ranks of their nodes too.
 //! * Forming roles of a service whose cluster has nodes of several roles are one wave.
 //! * Where two versions must not run at the same time, the role is one wave.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::plan::{Goal, Kind, Leftover, NodePlan, PLAN_FORMAT, Plan, Policy, Skipped, Wave};
 use super::step::{Step, StepKind};
@@ -66,6 +66,11 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// It has a release, which does not answer.
+    fn is_down(&self) -> bool {
+        !self.up && self.from.is_some()
+    }
+
     /// A role on a node of which nothing else is known: it has no release, and nothing runs or moves.
     pub fn of(node: NodeName, role: Role, goal: Goal) -> Self {
         Self {
@@ -278,7 +283,7 @@ fn pack(scope: &Scope<'_>, ranks: &[Role], candidates: Vec<Candidate>) -> Vec<Wa
     let canary = usize::try_from(scope.rollout.canary).unwrap_or(usize::MAX);
     let mut waves: Vec<Wave> = Vec::new();
     let mut open = Open::default();
-    for unit in units {
+    for unit in down_first(units) {
         let most = if waves.len() <= 1 && canary > 0 { canary } else { usize::MAX };
         if waves.is_empty() || !open.takes(scope, &unit, most) {
             let canary = waves.is_empty() && canary > 0;
@@ -291,6 +296,49 @@ fn pack(scope: &Scope<'_>, ranks: &[Role], candidates: Vec<Candidate>) -> Vec<Wa
         }
     }
     waves
+}
+
+impl Unit {
+    /// Roles that ran here and do not now.
+    fn down(&self) -> impl Iterator<Item = &Candidate> {
+        self.roles.iter().filter(|one| one.is_down())
+    }
+
+    /// Has only those of its roles that are down; gives the others.
+    fn split(&mut self) -> Self {
+        let (down, rest): (Vec<_>, Vec<_>) = self.roles.drain(..).partition(Candidate::is_down);
+        self.roles = down;
+        Self { node: self.node.clone(), zone: self.zone.clone(), roles: rest, ..*self }
+    }
+}
+
+/// Has a node wait for all others on which a role is down that is up on it. Of nodes that wait for each other, one is
+/// brought up first where it is down, and is changed where it is up later.
+fn down_first(units: Vec<Unit>) -> Vec<Unit> {
+    let mut down: BTreeMap<Role, usize> = BTreeMap::new();
+    for one in units.iter().flat_map(Unit::down) {
+        *down.entry(one.role.clone()).or_default() += 1;
+    }
+    let mut left = VecDeque::from(units);
+    let mut ordered = Vec::new();
+    loop {
+        let may = |unit: &Unit| {
+            !unit.roles.iter().any(|one| one.up && down.get(&one.role).is_some_and(|count| *count > 0))
+        };
+        let next = if let Some(next) = left.iter().position(may) {
+            left.remove(next)
+        } else if let Some(unit) = left.iter_mut().find(|unit| unit.down().next().is_some()) {
+            let rest = unit.split();
+            Some(std::mem::replace(unit, rest))
+        } else {
+            left.pop_front()
+        };
+        let Some(next) = next else { return ordered };
+        for one in next.down() {
+            down.entry(one.role.clone()).and_modify(|count| *count -= 1);
+        }
+        ordered.push(next);
+    }
 }
 
 /// The wave that is being filled.

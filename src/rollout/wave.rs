@@ -3,12 +3,17 @@
 //! # Invariants
 //!
 //! * A node that failed is undone at once, while the others of its wave go on; all its roles go back.
+//! * The guard of a role that waits for the node's other roles counts from the last word about it, so that it does
+//!   not go back beside a controller that is well.
 //! * A forming role is confirmed, or undone, as a whole.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::pending;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use tokio::time::sleep;
 
 use super::engine::Run;
 use super::event::{Event, Failed, NodeState, Outcome};
@@ -17,6 +22,9 @@ use super::plan::Kind;
 use super::ports::{Fault, Nodes, Person, Recorder};
 use super::track::Track;
 use crate::inventory::OnFailure;
+
+/// How often a guard is told in the time that it gives: two words may be lost.
+const RENEWALS: u32 = 3;
 
 /// The roles of one node in a wave, in order.
 pub(super) type Group<'t> = Vec<&'t RefCell<Track>>;
@@ -43,16 +51,22 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
         let mut why = None;
         for (index, track) in group.iter().enumerate() {
             let node = NodeRun { run: self, track, kind };
-            if let Err(failed) = node.switch().await {
-                why = Some((index, failed));
+            let outcome = tokio::select! {
+                biased;
+                outcome = node.switch() => outcome,
+                never = self.renew(&group[..index], kind) => match never {},
+            };
+            if let Err(failed) = outcome {
+                why = Some((&group[..=index], failed));
                 break;
             }
         }
         if why.is_none() {
-            for (index, track) in group.iter().enumerate() {
+            for track in group {
                 let node = NodeRun { run: self, track, kind };
                 if let Err(failed) = node.confirm().await {
-                    why = Some((index, failed));
+                    // All of them were switched.
+                    why = Some((&group[..], failed));
                     break;
                 }
                 if kind == Kind::Restart {
@@ -63,10 +77,25 @@ impl<N: Nodes, R: Recorder, P: Person> Run<'_, N, R, P> {
                 self.node_done(track);
             }
         }
-        let Some((index, failed)) = why else { return false };
+        let Some((switched, failed)) = why else { return false };
         // Those confirmed in this very group stay on record as such: they go back as the others do.
-        self.fail(&group[..=index], kind, &failed).await;
+        self.fail(switched, kind, &failed).await;
         failed.error.fault != Fault::Interrupted
+    }
+
+    /// Has the guards of these roles count anew, again and again, while another role of their node is changed. Never
+    /// ends. One that cannot be told goes back in its time, which the confirmation will find out.
+    async fn renew(&self, waiting: &[&RefCell<Track>], kind: Kind) -> Infallible {
+        let Some(within) = self.plan.policy.confirm_within else { return pending().await };
+        loop {
+            sleep(within.0 / RENEWALS).await;
+            for track in waiting {
+                let node = NodeRun { run: self, track, kind };
+                if node.is_guarded() {
+                    node.renew().await;
+                }
+            }
+        }
     }
 
     /// Brings the roles of a node back, the last first.

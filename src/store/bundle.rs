@@ -95,6 +95,12 @@ impl Store {
     }
 }
 
+thread_local! {
+    /// A frame as it is in its blob, and unpacked.
+    static PACKED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static RAW: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// A layer's blob with its table.
 #[derive(Debug)]
 pub struct LayerReader {
@@ -142,7 +148,10 @@ impl LayerReader {
 
     /// Reads and unpacks a frame into `out`, which is cleared first.
     pub fn read_frame(&self, frame: &Frame, out: &mut Vec<u8>) -> Result<(), StoreError> {
-        self.unpack_frame(frame, &self.read_packed(frame)?, out)
+        PACKED.with_borrow_mut(|packed| {
+            self.read_packed_into(frame, packed)?;
+            self.unpack_frame(frame, packed, out)
+        })
     }
 
     /// Unpacks a frame into a buffer that the thread uses again and again, and hands it over.
@@ -153,12 +162,8 @@ impl LayerReader {
         frame: &Frame,
         visit: impl FnOnce(&[u8]) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        thread_local! {
-            static BUFFERS: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
-        }
-        BUFFERS.with_borrow_mut(|(packed, raw)| {
-            self.read_packed_into(frame, packed)?;
-            self.unpack_frame(frame, packed, raw)?;
+        RAW.with_borrow_mut(|raw| {
+            self.read_frame(frame, raw)?;
             visit(raw)
         })
     }
@@ -193,7 +198,7 @@ impl LayerReader {
             Node::File { .. } => &entry.path,
             Node::Directory | Node::Symlink { .. } => return None,
         };
-        let index = self.toc.entries.binary_search_by(|entry| entry.path.cmp(path)).ok()?;
+        let index = self.toc.find(path)?;
         Some((index, &self.toc.entries[index]))
     }
 

@@ -27,6 +27,8 @@ use super::process::{
 
 /// How long a command waits for a place among sshd's sessions.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// For how long that may be where nothing of ours is known to run.
+const ALONE: Duration = Duration::from_secs(2);
 
 /// A node that is connected. It is disconnected when the last clone and the last stream are dropped.
 #[derive(Clone, Debug)]
@@ -140,13 +142,19 @@ impl Connection {
 
     async fn session_channel(&self, session: &Session) -> Result<(Channel<Msg>, Running), TransportError> {
         let deadline = Instant::now() + PATIENCE;
+        let mut alone = None;
         loop {
             let freed = session.commands.freed.notified();
             let error = match session.handle.channel_open_session().await {
                 Ok(channel) => return Ok((channel, Running::new(&session.commands))),
                 Err(error) => error,
             };
-            if !is_full(&error) || session.commands.running.load(Ordering::SeqCst) == 0 {
+            if session.commands.running.load(Ordering::SeqCst) > 0 {
+                alone = None;
+            }
+            // Others that were let in may not be counted yet, and sshd may not have freed the place of one that ended.
+            let alone = *alone.get_or_insert_with(Instant::now);
+            if !is_full(&error) || alone.elapsed() >= ALONE {
                 return Err(self.failed(session, "open a session".to_owned(), error).await);
             }
             if Instant::now() >= deadline {

@@ -16,6 +16,7 @@ use super::error::{Reason, TransportError};
 use super::identity::Keyring;
 use super::names::Names;
 use super::process::Place;
+use super::prompt_acks::prompt_acks;
 use super::route::{Hop, Routes};
 use super::target::{SshOptions, SshTarget, Target, Via};
 
@@ -87,7 +88,7 @@ impl State {
             let place = Arc::new(Place { node: node.to_owned(), address: hop.address() });
             let (handle, ended, via) = if hop.jump.is_empty() {
                 let stream = self.dial(&hop).await.map_err(|reason| place.error(reason))?;
-                let agreed = client::handshake(stream, &hop).await;
+                let agreed = client::handshake(prompt_acks(stream), &hop).await;
                 let (handle, ended) = agreed.map_err(|reason| place.error(reason))?;
                 (handle, ended, None)
             } else {

@@ -15,6 +15,7 @@ mod pattern;
 mod pipe;
 mod process;
 mod prompt;
+mod prompt_acks;
 mod route;
 mod settings;
 mod ssh_config;

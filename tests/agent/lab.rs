@@ -233,6 +233,25 @@ impl Lab {
         self.done(&self.stage_request(built))["release"].as_str().unwrap().to_owned()
     }
 
+    /// What is made ahead for the role's next release, and what of that is not finished.
+    pub(crate) fn spares(&self) -> Vec<String> {
+        let names = std::fs::read_dir(self.root.join("roles/web/releases")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with('.')).collect()
+    }
+
+    /// Stages as a rollout does, which goes on asking, until there is a spare of the release and nothing else.
+    pub(crate) fn stage_with_spare(&self, built: &Built) -> (String, PathBuf) {
+        self.push(built, None).unwrap();
+        let mut session = self.session();
+        let staged = session.ask(&self.stage_request(built));
+        let release = staged["done"]["release"].as_str().unwrap().to_owned();
+        let name = format!(".spare-{release}");
+        until(&format!("{name} is made"), 30, || self.spares() == [name.clone()]);
+        let spare = self.release(&name);
+        (release, spare)
+    }
+
     pub(crate) fn activate(&self, from: Option<&str>, to: &str, within: Option<&str>) -> Value {
         self.call(&activation(from, to, within))
     }

@@ -10,4 +10,5 @@ mod lab;
 mod no_return;
 mod preview;
 mod push;
+mod spare;
 mod survive;

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::elastic::{Killed, artifacts, finished, jre};
-use crate::lab::{JVM_OPTIONS, RECIPE};
+use crate::lab::{JVM_OPTIONS, RECIPE, lone};
 use crate::project::{Project, Run, have, skip};
 use crate::secured::{Stop, certificates, free, looked};
 
@@ -117,17 +117,10 @@ fn an_api_key_through_tls_is_used_everywhere_and_shown_nowhere() {
         project.build();
     };
     let cluster = |key: &str, within: &str| {
-        let dir = project.dir.display();
         project.write("key", key);
-        project.write(
-            "cluster.toml",
-            &format!(
-                "schema = 1\nname = \"keyed\"\n[secrets]\nes_key = {{ file = \"key\" }}\n\
-                 [rollout]\nmin_healthy = \"500ms\"\ngate_timeout = \"{within}\"\n[nodes.n1]\naddress = \"127.0.0.1\"\n\
-                 transport = \"local\"\nroot = \"{dir}/n1\"\nroles = [\"elasticsearch\"]\n\
-                 vars = {{ http_port = {http}, transport_port = {transport}, door_port = {door} }}\n"
-            ),
-        );
+        let secrets = "es_key = { file = \"key\" }\n";
+        let vars = format!("http_port = {http}, transport_port = {transport}, door_port = {door}");
+        lone(&project, "elasticsearch", secrets, within, &vars);
     };
     let _stop = Stop(&project);
     let _door = Door::start(&project, door, http);

@@ -113,6 +113,23 @@ pub(crate) struct Lab {
     sshd: Option<Sshd>,
 }
 
+/// What is told to whoever asks with a password, and over TLS.
+pub(crate) const SECRETS: &str =
+    "es_password = { file = \"password\" }\nhttp_key = { file = \"certs/http.key\" }\n";
+
+/// The cluster file of one node with one role, on this machine.
+pub(crate) fn lone(project: &Project, role: &str, secrets: &str, gate_timeout: &str, vars: &str) {
+    let dir = project.dir.display();
+    project.write(
+        "cluster.toml",
+        &format!(
+            "schema = 1\nname = \"lone\"\n[secrets]\n{secrets}[rollout]\nmin_healthy = \"1s\"\n\
+             gate_timeout = \"{gate_timeout}\"\n[nodes.n1]\naddress = \"127.0.0.1\"\ntransport = \"local\"\n\
+             root = \"{dir}/n1\"\nroles = [\"{role}\"]\nvars = {{ {vars} }}\n"
+        ),
+    );
+}
+
 impl Lab {
     /// A project that has these versions, `None` where one cannot be had.
     pub(crate) fn new(versions: &[&str]) -> Option<Self> {

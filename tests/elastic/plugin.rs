@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::elastic::{artifacts_of, finished, jre};
 use crate::fetch::maven;
-use crate::lab::{JVM_OPTIONS, RECIPE, of};
+use crate::lab::{JVM_OPTIONS, RECIPE, SECRETS, lone, of};
 use crate::long::wanted;
 use crate::opensearch;
 use crate::project::{Project, have};
@@ -92,19 +92,9 @@ fn long_opensearch_with_its_security_plugin() {
     }
     project.write("conf/opensearch/opensearch.yml", &yml);
     let cluster = |password: &str| {
-        let dir = project.dir.display();
         project.write("password", password);
-        project.write(
-            "cluster.toml",
-            &format!(
-                "schema = 1\nname = \"secured\"\n[secrets]\nes_password = {{ file = \"password\" }}\n\
-                 http_key = {{ file = \"certs/http.key\" }}\n[rollout]\nmin_healthy = \"1s\"\n\
-                 gate_timeout = \"2m\"\n[vars]\nheap = \"512m\"\n[nodes.n1]\naddress = \"127.0.0.1\"\n\
-                 transport = \"local\"\nroot = \"{dir}/n1\"\nroles = [\"opensearch\"]\n\
-                 vars = {{ http_port = {}, transport_port = {} }}\n",
-                ports[0], ports[1]
-            ),
-        );
+        let vars = format!("http_port = {}, transport_port = {}, heap = \"512m\"", ports[0], ports[1]);
+        lone(&project, "opensearch", SECRETS, "2m", &vars);
     };
     let _stop = Stop(&project);
     cluster(PASSWORD);

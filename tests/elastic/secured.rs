@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::elastic::{artifacts, finished, jre};
 use crate::keyed::KEY;
-use crate::lab::{JVM_OPTIONS, RECIPE};
+use crate::lab::{JVM_OPTIONS, RECIPE, SECRETS, lone};
 use crate::long::wanted;
 use crate::project::{Project, Run, have};
 
@@ -122,19 +122,9 @@ fn long_tls_and_passwords() {
                xpack.security.http.ssl.key: http.key\nxpack.security.http.ssl.certificate: http.pem\n";
     project.write("conf/elasticsearch/elasticsearch.yml", yml);
     let cluster = |password: &str| {
-        let dir = project.dir.display();
         project.write("password", password);
-        project.write(
-            "cluster.toml",
-            &format!(
-                "schema = 1\nname = \"secured\"\n[secrets]\nes_password = {{ file = \"password\" }}\n\
-                 http_key = {{ file = \"certs/http.key\" }}\n[rollout]\nmin_healthy = \"1s\"\n\
-                 gate_timeout = \"2m\"\n[nodes.n1]\naddress = \"127.0.0.1\"\ntransport = \"local\"\n\
-                 root = \"{dir}/n1\"\nroles = [\"elasticsearch\"]\n\
-                 vars = {{ http_port = {}, transport_port = {} }}\n",
-                ports[0], ports[1]
-            ),
-        );
+        let vars = format!("http_port = {}, transport_port = {}", ports[0], ports[1]);
+        lone(&project, "elasticsearch", SECRETS, "2m", &vars);
     };
     let _stop = Stop(&project);
     cluster(PASSWORD);

@@ -17,7 +17,7 @@ fn it_is_uploaded_once_and_checked_on_each_connection() {
     let lab = Lab::new();
     let (mut node, agent, connector) = (lab.node("n1"), Lab::agent(), Lab::connector());
     node.root = lab.path("it's a $ROOT");
-    let file = node.root.join("agent").join(agent.name());
+    let file = node.root.join("agent").join(Lab::agent_name());
     run(async {
         let remote = Remote::connect(&connector, &node, &agent).await.unwrap();
         let _: NodeStatus = remote.call(status()).await.unwrap();
@@ -34,7 +34,7 @@ fn it_is_uploaded_once_and_checked_on_each_connection() {
 fn an_exchanged_program_is_replaced_and_never_run() {
     let lab = Lab::new();
     let (node, agent, connector) = (lab.node("n1"), Lab::agent(), Lab::connector());
-    let file = node.root.join("agent").join(agent.name());
+    let file = node.root.join("agent").join(Lab::agent_name());
     run(async {
         drop(Remote::connect(&connector, &node, &agent).await.unwrap());
         let trap = lab.path("trap");
@@ -100,7 +100,7 @@ fn programs_of_old_versions_go() {
         folder.read_dir_utf8().unwrap().map(|entry| entry.unwrap().file_name().to_owned()).collect();
     left.sort();
     let mut wanted: Vec<String> = (1..=3).map(|age| format!("windlass-00000000000{age}")).collect();
-    wanted.extend([agent.name(), "notes".to_owned()]);
+    wanted.extend([Lab::agent_name(), "notes".to_owned()]);
     wanted.sort();
     assert_eq!(left, wanted);
 }

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use windlass::inventory::{Node, Reach, SshSettings, SupervisorKind};
+use windlass::model::Digest;
 use windlass::recipe::{Place, Source};
 use windlass::remote::AgentBinary;
 use windlass::transport::{AgentSocket, Ask, ConfigFile, Connector, SshOptions};
@@ -83,6 +84,11 @@ impl Lab {
 
     pub(crate) fn agent() -> AgentBinary {
         AgentBinary::at(program()).unwrap()
+    }
+
+    /// What it is called on nodes.
+    pub(crate) fn agent_name() -> String {
+        format!("windlass-{}", Digest::of(&std::fs::read(program()).unwrap()).short())
     }
 }
 

@@ -230,8 +230,7 @@ impl Nodes for World {
         let ran = self
             .call(node, role, |place, now| {
                 place.start_by = start_within.map(|within| now + within.0);
-                // One that served nobody is not missed.
-                place.ours |= place.is_ready(now);
+                place.taken_down(now);
                 let ran = place.running.take().is_some();
                 Ok(ran)
             })
@@ -348,7 +347,9 @@ impl Nodes for World {
                 && (!back.restart || place.running.as_ref() == Some(&back.to));
             let from = place.current.clone();
             if !already {
-                place.ours |= back.restart && place.is_ready(now);
+                if back.restart {
+                    place.taken_down(now);
+                }
                 place.go_back(&back.to, back.bad, back.restart, now);
             }
             Ok(RolledBack {

@@ -9,23 +9,9 @@ use windlass::model::{NodeName, Role};
 use windlass::rollout::{At, Kind};
 
 use crate::chance::Chance;
-use crate::old_stack::WHOLE;
+use crate::old_stack::{ORDER, WHOLE};
 use crate::story::{Tally, formed, rollout, tell_of};
 use crate::world::{Fate, Place, Weather, World};
-
-const ORDER: [&str; 11] = [
-    "zookeeper",
-    "kafka",
-    "elasticsearch-warm",
-    "elasticsearch-hot",
-    "elasticsearch-master",
-    "redis",
-    "kibana",
-    "nginx",
-    "elastalert",
-    "curator",
-    "filebeat",
-];
 
 fn world(seed: u64, by: By) -> World {
     let mut chance = Chance::new(seed);
@@ -39,9 +25,7 @@ fn world(seed: u64, by: By) -> World {
     let (mut places, mut shared, mut totals) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for (n, (zone, roles)) in WHOLE.iter().enumerate() {
         let node: NodeName = format!("es{}", n + 1).parse().unwrap();
-        // One beat stands for all.
-        let ours = roles.iter().filter(|role| ORDER.contains(role));
-        let roles: Vec<Role> = ours.map(|role| role.parse().unwrap()).collect();
+        let roles: Vec<Role> = roles.iter().map(|role| role.parse().unwrap()).collect();
         for role in &roles {
             *totals.entry(role.clone()).or_default() += 1;
             let mut place = Place::new(Some((*zone).to_owned()), now);

@@ -153,6 +153,7 @@ enum End {
 }
 
 async fn run(world: &World, plan: &Plan, id: &str) -> End {
+    world.places.borrow_mut().values_mut().for_each(|place| place.inherited = place.ours);
     let (interrupter, interrupted) = interrupt();
     {
         let mut chance = world.chance.borrow_mut();

@@ -42,6 +42,8 @@ pub(crate) struct Place {
     pub(crate) settings: Vec<Setting>,
     /// Down, or not ready, because a rollout touched it.
     pub(crate) ours: bool,
+    /// It was an earlier rollout's doing, which was broken off.
+    pub(crate) inherited: bool,
     pub(crate) fates: BTreeMap<Version, Fate>,
 }
 
@@ -107,7 +109,15 @@ impl Place {
             ended: None,
             settings: Vec::new(),
             ours: false,
+            inherited: false,
             fates: BTreeMap::new(),
+        }
+    }
+
+    /// A rollout takes it down; one that served nobody is not missed.
+    pub(crate) fn taken_down(&mut self, now: Instant) {
+        if self.is_ready(now) {
+            (self.ours, self.inherited) = (true, false);
         }
     }
 
@@ -224,6 +234,8 @@ impl World {
         let now = Instant::now();
         let mut places = self.places.borrow_mut();
         let mut down = Vec::new();
+        // Those of them that this rollout itself took down.
+        let mut taken = Vec::new();
         // Of thousands only those that may be down are looked at each time.
         let mut watched = self.watched.borrow_mut();
         match touched {
@@ -234,11 +246,12 @@ impl World {
             let Some(place) = places.get_mut(&name) else { continue };
             place.tick(now);
             if place.ours && place.is_ready(now) {
-                place.ours = false;
+                (place.ours, place.inherited) = (false, false);
             }
             // One that goes back to nothing is not missed.
             if place.ours && place.current.is_some() {
                 down.push((name.clone(), place.zone.clone()));
+                taken.extend((!place.inherited).then(|| name.node.clone()));
             }
             if !place.ours && place.unconfirmed.is_none() && place.start_by.is_none() {
                 watched.remove(&name);
@@ -261,8 +274,8 @@ impl World {
                 ));
             }
         }
-        let nodes: BTreeSet<&NodeName> = down.iter().map(|(at, _)| &at.node).collect();
-        if self.calm && nodes.len() < down.len() {
+        let nodes: BTreeSet<&NodeName> = taken.iter().collect();
+        if self.calm && nodes.len() < taken.len() {
             self.break_rule(&format!("several roles of one node are down at the same time: {down:?}"));
         }
         let zones: BTreeSet<&Option<String>> = down.iter().map(|(_, zone)| zone).collect();

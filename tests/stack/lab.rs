@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::elastic::{Nodes, finished};
-use crate::old_stack::Shape;
+use crate::old_stack::{ORDER, Shape};
 use crate::project::Project;
 use crate::stock;
 
@@ -21,23 +21,6 @@ pub(crate) const SMALL: Shape = [
     ("rack-b", &["elasticsearch-hot", "elasticsearch-warm", "zookeeper", "redis", "nginx"]),
     ("rack-a", &["elasticsearch-hot", "zookeeper", "nginx"]),
     ("rack-b", &["kafka", "kibana", "elastalert", "curator", "filebeat"]),
-];
-
-/// The order that its services want: whoever is needed comes first.
-pub(crate) const ORDER: [&str; 13] = [
-    "zookeeper",
-    "kafka",
-    "elasticsearch-warm",
-    "elasticsearch-hot",
-    "elasticsearch-master",
-    "redis",
-    "kibana",
-    "nginx",
-    "elastalert",
-    "curator",
-    "filebeat",
-    "metricbeat",
-    "heartbeat",
 ];
 
 pub(crate) struct Lab {

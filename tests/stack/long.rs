@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::clients::Clients;
 use crate::kafka;
-use crate::lab::{Lab, ORDER};
-use crate::old_stack::WHOLE;
+use crate::lab::Lab;
+use crate::old_stack::{ORDER, WHOLE};
 use crate::short::{DELETES, assert_by_node, assert_tasks_ran, begun, days, indices};
 use crate::stock::{BEATS, has_beat};
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::clients::Clients;
-use crate::lab::{Lab, ORDER, SMALL};
+use crate::lab::{Lab, SMALL};
+use crate::old_stack::ORDER;
 
 /// Indices with a replica of each shard.
 pub(crate) fn indices(lab: &Lab) {

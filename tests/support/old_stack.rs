@@ -3,6 +3,23 @@
 /// The node's roles; what stands first on a line is its zone.
 pub(crate) type Shape = [(&'static str, &'static [&'static str]); 4];
 
+/// The order that its services want: whoever is needed comes first.
+pub(crate) const ORDER: [&str; 13] = [
+    "zookeeper",
+    "kafka",
+    "elasticsearch-warm",
+    "elasticsearch-hot",
+    "elasticsearch-master",
+    "redis",
+    "kibana",
+    "nginx",
+    "elastalert",
+    "curator",
+    "filebeat",
+    "metricbeat",
+    "heartbeat",
+];
+
 /// Everything, as docs/examples/cluster.toml has it.
 pub(crate) const WHOLE: Shape = [
     (

@@ -86,6 +86,38 @@ impl Bench {
         }
         names.push(lab.stage(&built(7)));
         let last = built(8);
+        Self::of(lab, names, last)
+    }
+
+    /// A node with release 1 confirmed, and a spare of it that does not fit everywhere; the next one is pushed.
+    pub(crate) fn with_spare() -> Self {
+        let lab = Lab::new();
+        let built = |n: u32| {
+            let mut files = service(&format!("{n}.0"));
+            for at in 0..2_000 {
+                files.insert(
+                    format!("many/{}/{at}", at % 9),
+                    (0o644, ["a", "b", "c"][at % 3].repeat(200).into()),
+                );
+            }
+            lab.build(&format!("{n}.0"), &files)
+        };
+        let (first, spare) = lab.stage_with_spare(&built(1));
+        assert_eq!(lab.promote(&built(1)), first);
+        let many = spare.join("web/many");
+        for open in [many.join("3"), many.join("4")] {
+            std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        std::fs::remove_file(many.join("3/3")).unwrap();
+        std::fs::remove_file(many.join("3/12")).unwrap();
+        std::fs::write(many.join("3/12"), "spoilt").unwrap();
+        std::fs::create_dir_all(many.join("4/more/below")).unwrap();
+        let last = built(2);
+        lab.push(&last, None).unwrap();
+        Self::of(lab, vec![first], last)
+    }
+
+    fn of(lab: Lab, names: Vec<String>, last: Built) -> Self {
         let saved = lab.dir.join("saved");
         let releases = lab.root.join("roles/web/releases");
         let prints = names.iter().map(|name| (name.clone(), print(&releases.join(name)))).collect();
@@ -205,7 +237,7 @@ impl Bench {
         current
     }
 
-    /// Each object is what its name says.
+    /// Each object is what its name says. What has another time is none: it is being written, or was when it was killed.
     #[track_caller]
     fn objects_are_whole(&self, what: &str) {
         let objects = self.lab.root.join("objects");
@@ -213,6 +245,9 @@ impl Bench {
             let below = path.strip_prefix(&objects).unwrap().to_str().unwrap().trim_end_matches(".x");
             let name = below.replace('/', "");
             if name.len() == 64 {
+                if path.metadata().unwrap().mtime() != 1 {
+                    continue;
+                }
                 assert_eq!(Digest::of(&bytes).hex(), name, "{what}");
             } else {
                 assert!(below.contains(".tmp-") || below.contains(".unsynced-"), "{what}: {below}");
@@ -282,10 +317,16 @@ impl Bench {
     #[track_caller]
     pub(crate) fn clean(&self, what: &str) {
         self.no_debris(what, false);
+        for (path, _) in crate::node::files_below(&self.lab.root.join("objects")) {
+            assert_eq!(path.metadata().unwrap().mtime(), 1, "{what}: {} is no object", path.display());
+        }
         let releases = self.lab.root.join("roles/web/releases");
         let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
         for entry in std::fs::read_dir(releases).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
+            if name.starts_with(".spare-") {
+                continue;
+            }
             let name = name.trim_end_matches(".json").trim_end_matches(".service").to_owned();
             *kinds.entry(name).or_default() += 1;
         }

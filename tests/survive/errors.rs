@@ -138,3 +138,11 @@ fn receive_and_stage_with_errors() {
     bench.pushed();
     fails_everywhere(&bench, &mut tracer, &operations::stage(&bench), 31);
 }
+
+#[test]
+fn staging_with_a_spare_with_errors() {
+    let mut bench = Bench::with_spare();
+    let Some(mut tracer) = Tracer::start(&bench.lab.dir) else { return };
+    bench.learn_next();
+    fails_everywhere(&bench, &mut tracer, &operations::stage_with_spare(&bench), 67);
+}

@@ -14,8 +14,8 @@ fn kill(at: usize, follow: bool) -> Hit<'static> {
     Hit { at, what: "kill", counted: CHANGES, follow }
 }
 
-/// Kills it at each call, or at each `step`th in the short version.
-fn killed_everywhere(bench: &Bench, tracer: &mut Tracer, operation: &Operation, step: usize) {
+/// Kills it at each call, or at each `step`th in the short version; how many calls there are.
+fn killed_everywhere(bench: &Bench, tracer: &mut Tracer, operation: &Operation, step: usize) -> usize {
     let args: Vec<&str> = operation.args.iter().map(String::as_str).collect();
     let mut hit = |at, what: &str| {
         bench.reset();
@@ -51,6 +51,7 @@ fn killed_everywhere(bench: &Bench, tracer: &mut Tracer, operation: &Operation, 
     }
     eprintln!("{}: {} calls, {kills} kills", operation.name, whole.count);
     assert!(kills > 0, "{} changes something", operation.name);
+    whole.count
 }
 
 #[test]
@@ -81,6 +82,15 @@ fn receive_and_stage_killed_at_each_call() {
     killed_everywhere(&bench, &mut tracer, &receive, 4);
     bench.pushed();
     killed_everywhere(&bench, &mut tracer, &operations::stage(&bench), 4);
+}
+
+#[test]
+fn staging_with_a_spare_killed_at_each_call() {
+    let mut bench = Bench::with_spare();
+    let Some(mut tracer) = Tracer::start(&bench.lab.dir) else { return };
+    bench.learn_next();
+    let calls = killed_everywhere(&bench, &mut tracer, &operations::stage_with_spare(&bench), 7);
+    assert!(calls < 200, "without the spare it is 2,000");
 }
 
 #[test]

@@ -138,6 +138,11 @@ pub(crate) fn stage(bench: &Bench) -> Operation {
     }
 }
 
+/// Staging of a spare that does not fit everywhere.
+pub(crate) fn stage_with_spare(bench: &Bench) -> Operation {
+    Operation { name: "stage with a spare", ..stage(bench) }
+}
+
 /// A guard whose time is over; it alone goes back.
 pub(crate) fn guard(bench: &Bench) -> Operation {
     let (next, before) = (bench.name(7).to_owned(), bench.name(4).to_owned());

@@ -1,4 +1,6 @@
 //! What a recipe says when something in it is wrong, outside of `[service]`.
+//!
+//! A recipe's error is what a person has to go by, so each stands here whole.
 
 use insta::assert_snapshot;
 

@@ -1,7 +1,7 @@
 //! What a rollout does when all goes well, and when it does not.
 
 use super::fake::{Fake, Sick, release, seconds};
-use crate::inventory::{MaxUnavailable, OnFailure};
+use crate::inventory::{By, MaxUnavailable, OnFailure};
 use crate::model::Span;
 use crate::rollout::{NodeState, Outcome, StepKind};
 
@@ -202,4 +202,30 @@ async fn together_all_go_back_when_one_fails() {
     let nodes = fake.nodes.borrow();
     let bad: Vec<usize> = nodes.values().map(|node| node.bad.len()).collect();
     assert_eq!(bad, [0, 1, 0], "only the one that failed has a bad release");
+}
+
+#[tokio::test(start_paused = true)]
+async fn guards_of_a_nodes_other_roles_count_anew_while_one_is_changed() {
+    let mut fake = Fake::new(1, Some("1-v1")).with_roles(&["api", "queue", "store"]);
+    fake.rollout.by = By::Node;
+    fake.rollout.min_healthy = seconds(60);
+    // Each role takes a minute; all four take more than a guard waits.
+    fake.rollout.confirm_within = Some(seconds(150));
+    let finished = fake.promote("v2").await;
+    assert_eq!(finished.outcome, Outcome::Succeeded, "{finished:?}");
+    assert_eq!(fake.running(), vec!["v2".to_owned(); 4]);
+    assert!(fake.nodes.borrow().values().all(|role| role.confirmed.contains(&release("2-v2"))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_role_that_cannot_be_confirmed_takes_its_whole_node_back() {
+    let mut fake = Fake::new(2, Some("1-v1")).with_roles(&["api", "queue"]);
+    fake.rollout.by = By::Node;
+    fake.sick.insert(("n1".to_owned(), "v2"), Sick::Unconfirmed);
+    let finished = fake.promote("v2").await;
+    assert_eq!(finished.outcome, Outcome::RolledBack, "{finished:?}");
+    let states: Vec<NodeState> = finished.nodes.iter().map(|node| node.state).collect();
+    let back = NodeState::RolledBack;
+    assert_eq!(states, [back, back, back, NodeState::Untouched]);
+    assert_eq!(fake.running(), vec!["v1".to_owned(); 4]);
 }

@@ -31,6 +31,8 @@ pub(super) enum Sick {
     Unstaged,
     /// The node is gone as soon as it is activated.
     Vanishes,
+    /// It is well, and its node does not take its confirmation.
+    Unconfirmed,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -41,6 +43,8 @@ pub(super) struct FakeNode {
     pub(super) staged: BTreeMap<ReleaseName, Digest>,
     pub(super) bad: BTreeSet<ReleaseName>,
     pub(super) confirmed: BTreeSet<ReleaseName>,
+    /// What its guard goes back to, and when.
+    guard: Option<(ReleaseName, Instant)>,
     gone: bool,
 }
 
@@ -98,6 +102,16 @@ impl Fake {
             interrupted,
             rollout: Rollout { max_unavailable: MaxUnavailable::Count(1), ..Rollout::default() },
         }
+    }
+
+    /// The first node has these roles too, all on what it has.
+    pub(super) fn with_roles(self, roles: &[&str]) -> Self {
+        let first = self.nodes.borrow().iter().next().map(|((node, _), is)| (node.clone(), is.clone()));
+        if let Some((node, is)) = first {
+            let more = roles.iter().map(|role| ((node.clone(), role.parse().unwrap()), is.clone()));
+            self.nodes.borrow_mut().extend(more);
+        }
+        self
     }
 
     pub(super) fn plan_to(&self, version: &str) -> Plan {
@@ -202,6 +216,9 @@ impl Fake {
         let one = nodes.get_mut(&(node.clone(), role.clone())).unwrap();
         if one.gone {
             return Err(NodeError::new(Fault::Lost, "transport", "the connection broke"));
+        }
+        if let Some((prior, _)) = one.guard.take_if(|(_, deadline)| *deadline <= Instant::now()) {
+            (one.current, one.running) = (Some(prior.clone()), Some(prior));
         }
         let outcome = work(one);
         let down = nodes.values().filter(|node| node.current.is_some() && node.running.is_none()).count();
@@ -365,11 +382,18 @@ impl Nodes for Fake {
     async fn activate(&self, node: &NodeName, role: &Role, swap: &Swap) -> Result<Activated, NodeError> {
         let vanishes = swap.to.as_ref().is_some_and(|to| self.sick(node, to) == Some(Sick::Vanishes));
         self.with(node, role, |one| {
+            let deadline = swap.confirm_within.map(|within| Instant::now() + within.0);
+            let guarded = deadline.is_some();
+            let done = |already| Activated { from: swap.from.clone(), to: swap.to.clone(), already, guarded };
+            if one.current == swap.to {
+                one.guard = one.guard.take().zip(deadline).map(|((prior, _), deadline)| (prior, deadline));
+                return Ok(done(true));
+            }
             assert_eq!(one.current, swap.from, "{node}");
+            one.guard = one.current.clone().zip(deadline);
             one.current.clone_from(&swap.to);
             one.gone = vanishes;
-            let guarded = swap.confirm_within.is_some();
-            Ok(Activated { from: swap.from.clone(), to: swap.to.clone(), already: false, guarded })
+            Ok(done(false))
         })
     }
 
@@ -406,8 +430,12 @@ impl Nodes for Fake {
     }
 
     async fn confirm(&self, node: &NodeName, role: &Role, release: &ReleaseName) -> Result<(), NodeError> {
+        let sick = self.sick(node, release);
         self.with(node, role, |one| {
-            assert_eq!(one.current.as_ref(), Some(release));
+            if one.current.as_ref() != Some(release) || sick == Some(Sick::Unconfirmed) {
+                return Err(NodeError::new(Fault::Refused, "refused", "another release is current"));
+            }
+            one.guard = None;
             one.confirmed.insert(release.clone());
             Ok(())
         })
@@ -416,6 +444,7 @@ impl Nodes for Fake {
     async fn go_back(&self, node: &NodeName, role: &Role, back: &Back) -> Result<RolledBack, NodeError> {
         self.with(node, role, |one| {
             let from = one.current.replace(back.to.clone());
+            one.guard = None;
             if back.bad
                 && let Some(from) = &from
             {

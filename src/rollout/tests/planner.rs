@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::fake::{bundle, release};
 use crate::inventory::{By, MaxUnavailable, Rollout};
 use crate::model::{Role, Timestamp};
-use crate::rollout::{Candidate, Goal, Kind, Plan, Scope, StepKind};
+use crate::rollout::{Candidate, Goal, Kind, NodePlan, Plan, Scope, StepKind};
 
 fn candidate(node: &str, role: &str) -> Candidate {
     Candidate {
@@ -77,6 +77,24 @@ fn what_is_wrong_goes_first_and_zones_do_not_mix() {
 }
 
 #[test]
+fn a_role_that_is_down_comes_before_one_that_is_up_wherever_it_is() {
+    let rollout = Rollout { by: By::Node, ..Rollout::default() };
+    let down = |node: &str, role: &str| Candidate { up: false, healthy: false, ..candidate(node, role) };
+    // All three have something that is down; only n3 lacks what n1 and n2 would take down.
+    let all = vec![
+        candidate("n1", "master"),
+        down("n1", "kibana"),
+        candidate("n2", "master"),
+        down("n2", "nginx"),
+        down("n3", "master"),
+    ];
+    assert_eq!(shown(&plan(&rollout, &[], all)), ["n3/master", "n1/kibana n1/master", "n2/master n2/nginx"]);
+    // Of two that wait for each other the first is brought up where it is down, and is changed last.
+    let all = vec![candidate("n1", "a"), down("n1", "b"), down("n2", "a"), candidate("n2", "b")];
+    assert_eq!(shown(&plan(&rollout, &[], all)), ["n1/b", "n2/a n2/b", "n1/a"]);
+}
+
+#[test]
 fn a_rollback_leaves_stopping_and_starting_to_the_node() {
     use StepKind::{Activate, Confirm, Forget, Gone, Lock, Preflight, Ready, Settle, Stage, Start, Stop};
     let steps = |kind| -> Vec<StepKind> {
@@ -117,16 +135,16 @@ fn where_two_versions_must_not_run_at_once_the_role_is_one_wave() {
 }
 
 fn some_candidates() -> impl Strategy<Value = Vec<Candidate>> {
-    let one = (0..30u8, 0..3u8, any::<bool>(), prop::bool::weighted(0.8));
+    let one = (0..30u8, 0..3u8, any::<bool>(), prop::bool::weighted(0.8), prop::bool::weighted(0.8));
     prop::collection::vec(one, 0..60).prop_map(|all| {
         let mut seen = BTreeSet::new();
         let mut made = Vec::new();
-        for (node, role, on_target, healthy) in all {
+        for (node, role, on_target, up, healthy) in all {
             // A node is in one zone, whatever its roles.
             if seen.insert((node, role)) {
                 let zone = Some(format!("z{}", node % 3)).filter(|_| node % 5 != 0);
                 let one = candidate(&format!("n{node}"), &format!("r{role}"));
-                made.push(Candidate { zone, on_target, healthy, ..one });
+                made.push(Candidate { zone, on_target, up, healthy: up && healthy, ..one });
             }
         }
         made
@@ -187,6 +205,20 @@ proptest! {
                     .map(|one| one.healthy).collect();
                 prop_assert!(health.is_sorted());
             }
+        }
+        // No wave takes a role down on a node while a later one still has to bring it up on another.
+        for role in ["r0", "r1", "r2"] {
+            let waves = |up: bool| {
+                let is = move |one: &Candidate, node: &NodePlan| {
+                    one.up == up && one.role.as_str() == role && one.role == node.role && one.node == node.node
+                };
+                let candidates = &candidates;
+                let has = move |node: &NodePlan| candidates.iter().any(|one| is(one, node));
+                plan.waves.iter().enumerate().filter(|(_, wave)| !wave.forming)
+                    .filter(move |(_, wave)| wave.nodes.iter().any(&has)).map(|(index, _)| index)
+            };
+            let (down, up) = (waves(false).max(), waves(true).min());
+            prop_assert!(down.zip(up).is_none_or(|(down, up)| down <= up), "{role}: {:?}", shown(&plan));
         }
         // What is written reads back.
         let text = serde_json::to_string(&plan).unwrap();
