@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 #[expect(dead_code, reason = "the tests use all of it")]
-#[path = "../tests/agent/lab.rs"]
+#[path = "../tests/support/node.rs"]
 mod lab;
 
 use lab::{Lab, Session, activation, noise, service};

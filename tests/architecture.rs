@@ -1,7 +1,5 @@
 //! The layers hold: no module uses one that the table in ARCHITECTURE.md does not let it use.
 
-#![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

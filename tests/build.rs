@@ -5,10 +5,7 @@
 //!
 //! Not here: archives (tests/archive), the stock recipes (tests/stock.rs), crashes (tests/crash.rs).
 
-#![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
-
-#[path = "support/project.rs"]
-mod project;
+use crate::support::project;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -8,10 +8,7 @@
 //! After each: every blob has the name that its content gives it, the index is the old or the new one, `verify`
 //! finds nothing, and building again gives the digests that an undisturbed build gives.
 
-#![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
-
-#[path = "support/project.rs"]
-mod project;
+use crate::support::project;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,9 +1,6 @@
 //! `windlass demo`, as a new user runs it: what it shows is what happened, and nothing is left behind.
 
-#![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
-
-#[path = "support/project.rs"]
-mod project;
+use crate::support::project;
 
 use std::fs;
 use std::path::Path;

@@ -3,10 +3,7 @@
 //! Whatever the threads, the memory, the folder, the clock, umask, locale, time zone, file times, the user,
 //! what the store held before, and the order in which a folder lists its files.
 
-#![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
-
-#[path = "support/project.rs"]
-mod project;
+use crate::support::project;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -3,14 +3,9 @@
 //!
 //! Where the Java registry does not answer, the same with `ZooKeeper` from Debian's jars; the test says which.
 
-#![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
-
-#[path = "support/fetch.rs"]
-mod fetch;
-#[path = "support/project.rs"]
-mod project;
-#[path = "support/sshd.rs"]
-mod sshd;
+use crate::support::fetch;
+use crate::support::project;
+use crate::support::sshd;
 
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -4,10 +4,7 @@
 //! `tests/fixtures/format-1/` is a whole project with the bundle that version 1 made of it. Neither is ever
 //! changed; a new version of a format gets a folder of its own beside it.
 
-#![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
-
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -78,7 +75,7 @@ fn project(with_store: bool) -> tempfile::TempDir {
 fn second_reader(layout: &Path, name: &str) -> Option<Value> {
     for tool in ["python3", "zstd"] {
         if Command::new(tool).arg("--version").output().is_err() {
-            let _ = writeln!(std::io::stderr(), "SKIPPED: the second reader: there is no {tool}");
+            crate::support::tools::skip(&format!("the second reader: there is no {tool}"));
             return None;
         }
     }

@@ -1,11 +1,7 @@
 //! `windlass init`: a project made of the archives in install/, which locks, builds and checks.
 
-#![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
-
-#[path = "support/project.rs"]
-mod project;
-#[path = "support/vendor.rs"]
-mod vendor;
+use crate::support::project;
+use crate::support::vendor;
 
 use std::collections::BTreeMap;
 use std::fs;

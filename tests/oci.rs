@@ -3,10 +3,8 @@
 //! The tools are real (skopeo, buildah, a registry, umoci, zstd, tar) and the digests must survive them. One
 //! that is not installed is skipped with a word on standard error.
 
-#![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
-
-#[path = "support/project.rs"]
-mod project;
+use crate::support::project;
+use crate::support::tools::shell;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -160,7 +158,7 @@ fn zstd_and_tar_unpack_every_layer_and_diff_ids_are_right() {
             assert_eq!(text(diff_id), format!("sha256:{}", sha256(&unpacked.stdout)));
             // As a person would type it; tar says nothing where nothing is odd.
             let line = "zstd -dc \"$0\" | tar -xf - --same-permissions";
-            let run = Run::of(Command::new("sh").args(["-c", line]).arg(&blob).current_dir(&root)).ok();
+            let run = Run::of(shell(line).arg(&blob).current_dir(&root)).ok();
             assert_eq!(run.stderr, "");
         }
         assert_same(&tree_in(&root), &tree_of(&project, role));

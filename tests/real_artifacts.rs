@@ -4,12 +4,9 @@
 //! They are kept in target/real-artifacts between runs. One that cannot be had is skipped with its reason on
 //! standard error.
 
-#![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
-
-#[path = "support/fetch.rs"]
-mod fetch;
-#[path = "support/project.rs"]
-mod project;
+use crate::support::fetch;
+use crate::support::project;
+use crate::support::tools::shell;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -118,7 +115,7 @@ fn compare(artifact: &Path, unpack: &str, strip: usize, tool: &[&str]) {
         let root = project.path("root");
         fs::create_dir(&root).unwrap();
         let line = "zstd -dc \"$0\" | tar -xf -";
-        Run::of(Command::new("sh").args(["-c", line]).arg(project.blob(&layer)).current_dir(&root)).ok();
+        Run::of(shell(line).arg(project.blob(&layer)).current_dir(&root)).ok();
         assert!(unpacked(&root) == expected, "{name} by zstd and tar");
     }
 }

@@ -1,10 +1,7 @@
 //! The stock recipes: they name artifacts that exist in vendors' layouts, all of them build, and raising one
 //! product changes the bundles that hold it and no other.
 
-#![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
-
-#[path = "support/vendor.rs"]
-mod vendor;
+use crate::support::vendor;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -3,10 +3,7 @@
 //!
 //! Not here: what is done over it (tests/push), rollouts whose network breaks (tests/survive).
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
-
-#[path = "support/sshd.rs"]
-mod sshd;
+use crate::support::sshd;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use windlass::agent::supervise::Unit;
 use windlass::agent::{Entry, ReleaseRecord};
 
-use crate::lab::Lab;
+use crate::support::node::Lab;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/node-1")

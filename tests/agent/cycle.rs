@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::lab::{self, Lab, SECRET, activation, service, until};
+use crate::support::node::{self, Lab, SECRET, activation, service, until};
 
 #[test]
 fn a_service_goes_forward_and_back() {
@@ -51,7 +51,7 @@ fn a_service_goes_forward_and_back() {
     assert_eq!(lab.http()["version"], "1.0");
     let stopped = lab.done(&json!({ "op": "service-stop", "role": "web" }));
     assert_eq!((&stopped["ran"], &stopped["killed"]), (&json!(true), &json!(false)));
-    assert!(lab::ask(lab.port).is_none());
+    assert!(node::ask(lab.port).is_none());
     lab.done(&activation(Some(&first), &second, None));
     lab.done(&json!({ "op": "service-start", "role": "web" }));
     assert_eq!(lab.http()["version"], "2.0");
@@ -86,7 +86,7 @@ fn secrets_stay_where_they_belong() {
     let allowed =
         [lab.release(&release).join("web/conf/secret.conf"), lab.release(&format!("{release}.service"))];
     let hidden = windlass::model::Digest::of(format!("password = {SECRET}\n").as_bytes()).hex();
-    for (path, bytes) in lab::files_below(&lab.root) {
+    for (path, bytes) in node::files_below(&lab.root) {
         let text = String::from_utf8_lossy(&bytes);
         if text.contains(SECRET) {
             assert!(allowed.contains(&path), "{}", path.display());
@@ -311,6 +311,6 @@ fn a_person_stages_from_a_file() {
     let answer: Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!(answer["release"], "1-1.0-1");
     // A second program that is not under any root says so.
-    let out = lab::windlass().args(["node", "status"]).output().unwrap();
+    let out = node::windlass().args(["node", "status"]).output().unwrap();
     assert_eq!(out.status.code(), Some(2));
 }

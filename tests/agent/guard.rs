@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, activation, service, until};
+use crate::support::node::{Lab, activation, service, until};
 
 /// A node that runs 1.0, confirmed, with 2.0 staged.
 fn ready() -> (Lab, String, String) {
@@ -55,7 +55,7 @@ fn the_guard_goes_back_when_the_controller_is_gone() {
         link.to_str().unwrap().ends_with(&first)
     });
     until("the service is back", 15, || {
-        crate::lab::ask(lab.port).is_some_and(|answer| answer["version"] == "1.0")
+        crate::support::node::ask(lab.port).is_some_and(|answer| answer["version"] == "1.0")
     });
     until("the guard is done", 5, || guards_of(&lab).is_empty());
     let status = lab.status();
@@ -73,7 +73,7 @@ fn a_service_that_was_stopped_to_be_started_again_is_started() {
     // A restart whose controller died between the two.
     lab.done(&stop);
     until("the service is back", 10, || {
-        crate::lab::ask(lab.port).is_some_and(|answer| answer["version"] == "1.0")
+        crate::support::node::ask(lab.port).is_some_and(|answer| answer["version"] == "1.0")
     });
     until("the guard is done", 5, || guards_of(&lab).is_empty());
     // In an activation it goes back at once, not when the time to confirm is over, and nothing is to blame.
@@ -81,7 +81,7 @@ fn a_service_that_was_stopped_to_be_started_again_is_started() {
     assert_eq!(done["guarded"], json!(true));
     lab.done(&stop);
     until("the service is back", 10, || {
-        crate::lab::ask(lab.port).is_some_and(|answer| answer["version"] == "1.0")
+        crate::support::node::ask(lab.port).is_some_and(|answer| answer["version"] == "1.0")
     });
     let status = lab.status();
     assert_eq!((&status["release"], &status["bad"]), (&json!(first), &json!([])));

@@ -4,7 +4,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, activation, service};
+use crate::support::node::{Lab, activation, service};
 
 fn writable(path: &std::path::Path) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -199,7 +199,7 @@ fn healing_puts_back_what_is_known_and_names_the_rest() {
     with["with"]["secrets"] = request["secrets"].clone();
     let answer = lab.done(&with);
     assert_eq!(answer["healed"], json!([{ "path": "web/conf/secret.conf", "what": "missing" }]));
-    assert!(!answer.to_string().contains(crate::lab::SECRET));
+    assert!(!answer.to_string().contains(crate::support::node::SECRET));
     assert_eq!(web.join("conf/secret.conf").metadata().unwrap().permissions().mode() & 0o777, 0o600);
 
     // The object that was changed is sent again; the running service has noticed nothing of all this.

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::guard::guards_of;
-use crate::lab::{Lab, activation, service, until};
+use crate::agent::guard::guards_of;
+use crate::support::node::{Lab, activation, service, until};
 
 /// A node whose service binds its data to its version. It runs 1.0; 2.0 and 2.0 with other conf are staged.
 fn bound() -> (Lab, String, String) {
@@ -65,7 +65,9 @@ fn after_it_has_run_nothing_goes_back_but_on_a_persons_word() {
     // Somebody has put a snapshot back.
     let done = back(&lab, &first, true);
     assert!(done.get("done").is_some(), "{done}");
-    until("1.0 answers", 15, || crate::lab::ask(lab.port).is_some_and(|answer| answer["version"] == "1.0"));
+    until("1.0 answers", 15, || {
+        crate::support::node::ask(lab.port).is_some_and(|answer| answer["version"] == "1.0")
+    });
     assert_eq!(lab.status()["opened"], "1.0.0");
 }
 

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, SECRET, activation, service};
+use crate::support::node::{Lab, SECRET, activation, service};
 
 /// Everything below a folder with its time of change, to see that nothing was touched.
 fn everything(dir: &Path) -> BTreeMap<PathBuf, SystemTime> {

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, activation, noise, service};
+use crate::support::node::{Lab, activation, noise, service};
 
 fn no_drift(lab: &Lab, release: &str) {
     assert_eq!(lab.done(&json!({ "op": "drift", "role": "web", "release": release }))["drift"], json!([]));

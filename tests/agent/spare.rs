@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
-use crate::lab::{Built, Files, Lab, service};
+use crate::support::node::{Built, Files, Lab, service};
 
 /// A service with as many files as make a spare worth it; those of `kind` are of that version alone.
 fn large(version: &str, kind: &str) -> Files {

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::guard::guards_of;
-use crate::lab::{Lab, activation, service, until};
+use crate::agent::guard::guards_of;
+use crate::support::node::{Lab, activation, service, until};
 
 /// A small generator of its own, so that a failing seed can be run again.
 struct Random(u64);

@@ -9,7 +9,7 @@ use windlass::archive::{
 };
 use windlass::model::{BundlePath, Cancel, Cancelled};
 
-use crate::support::{Entry, Tar, Zip, all, gzip};
+use crate::archive::support::{Entry, Tar, Zip, all, gzip};
 
 /// Reads as much of each file as it is told to, then says what it is told to.
 struct Lazy {
@@ -163,7 +163,7 @@ fn progress_counts_each_byte_once() {
         sum.set(sum.get() + bytes);
     };
     let limits = Limits { max_unpacked: 1 << 30 };
-    let mut visitor = crate::support::Recorder::default();
+    let mut visitor = crate::archive::support::Recorder::default();
     read(&source, &Selection::default(), &limits, false, &Cancel::new(), &progress, &mut visitor).unwrap();
     assert_eq!((visitor.restarts, sum.get()), (1, twice.len() as u64));
     assert!(calls.get() > 2);

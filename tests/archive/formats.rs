@@ -5,7 +5,7 @@ use std::io::Write;
 use insta::assert_snapshot;
 use windlass::archive::{Selection, Strip};
 
-use crate::support::{Entry, Tar, all, gzip, read, refusal};
+use crate::archive::support::{Entry, Tar, all, gzip, read, refusal};
 
 fn small() -> Vec<u8> {
     Tar::new().file("a", "1").dir("d").file("d/b", "2").end()

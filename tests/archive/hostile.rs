@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 use windlass::archive::Selection;
 
-use crate::support::{Entry, Tar, all, path, read, refusal, without};
+use crate::archive::support::{Entry, Tar, all, path, read, refusal, without};
 
 fn tar(tar: Tar) -> String {
     refusal("x.tar", &tar.end(), &all())

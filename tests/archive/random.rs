@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
-use crate::support::{Entry, Node, Recorder, Tar, Zip, all, gzip, read};
+use crate::archive::support::{Entry, Node, Recorder, Tar, Zip, all, gzip, read};
 
 type Files = BTreeMap<String, (bool, Vec<u8>)>;
 

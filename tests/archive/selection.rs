@@ -2,7 +2,7 @@
 
 use windlass::archive::{Selection, Strip};
 
-use crate::support::{Entry, Tar, all, globs, read, refusal, without};
+use crate::archive::support::{Entry, Tar, all, globs, read, refusal, without};
 
 fn auto() -> Selection {
     Selection::default()

@@ -1,6 +1,6 @@
 //! Sparse files of all four kinds, whole and broken.
 
-use crate::support::{Entry, Tar, all, read, refusal};
+use crate::archive::support::{Entry, Tar, all, read, refusal};
 
 /// A GNU sparse header: pieces of (offset, length), and the size with holes.
 fn gnu(pieces: &[(u64, u64)], real: u64, content: &[u8]) -> Tar {
@@ -14,7 +14,7 @@ fn gnu(pieces: &[(u64, u64)], real: u64, content: &[u8]) -> Tar {
     }
     block[482] = u8::from(pieces.len() > 4);
     block[483..495].copy_from_slice(&octal(real));
-    crate::support::sum(&mut block);
+    crate::archive::support::sum(&mut block);
     let mut tar = Tar::new().blocks(&block);
     let mut rest = pieces.get(4..).unwrap_or_default();
     while !rest.is_empty() {

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
-use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use tempfile::TempDir;
 use windlass::archive::{Selection, Strip};
 
-use crate::support::{Node, all, read_path};
+use crate::archive::support::{Node, all, read_path};
+use crate::support::tools::run_shell;
 
 /// A folder with a tree `top` in it.
 struct Work {
@@ -66,8 +66,7 @@ impl Work {
     }
 
     fn sh(&self, script: &str) {
-        let status = Command::new("sh").args(["-ec", script]).current_dir(self.folder.path()).status();
-        assert!(status.unwrap().success(), "{script}");
+        run_shell(self.folder.path(), script);
     }
 
     /// Reads the archive back and compares it with `top`, in place and stripped.
@@ -171,10 +170,13 @@ fn compressors() {
 fn zips() {
     let work = Work::new();
     work.sh("zip -qry x.zip top; zip -qry0 stored.zip top; zip -qry -Z bzip2 bz.zip top");
-    work.sh("zip -qry - top | cat > streamed.zip");
-    for name in ["x.zip", "stored.zip", "bz.zip", "streamed.zip"] {
+    for name in ["x.zip", "stored.zip", "bz.zip"] {
         work.check(name);
     }
+    // Info-ZIP refuses to write a symlink to a pipe.
+    let work = Work::new();
+    work.sh("rm top/link; zip -qr - top | cat > streamed.zip");
+    work.check("streamed.zip");
 }
 
 #[test]

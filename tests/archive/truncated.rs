@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::support::{Entry, Tar, Zip, all, gzip, read};
+use crate::archive::support::{Entry, Tar, Zip, all, gzip, read};
 
 fn sample() -> Tar {
     let noise: Vec<u8> =
@@ -63,11 +63,11 @@ fn zip() {
 #[test]
 fn what_the_errors_say() {
     let tar = sample().end();
-    let text = |at: usize| crate::support::refusal("x.tar", &tar[..at], &all());
+    let text = |at: usize| crate::archive::support::refusal("x.tar", &tar[..at], &all());
     insta::assert_snapshot!(text(100), @"x.tar: it is truncated: it ends after 100 bytes, without an end marker");
     insta::assert_snapshot!(text(512), @"x.tar: it is truncated: it ends after 512 bytes, without an end marker");
     insta::assert_snapshot!(text(3000), @"x.tar: `d/päx`: it is truncated: it ends after 3000 bytes, within this member");
     let gz = gzip(&tar);
-    let text = crate::support::refusal("x.tar.gz", &gz[..500], &all());
+    let text = crate::archive::support::refusal("x.tar.gz", &gz[..500], &all());
     insta::assert_snapshot!(text, @"x.tar.gz: `d/päx`: it is truncated: it ends after 500 bytes, within compressed data");
 }

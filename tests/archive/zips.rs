@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 use windlass::archive::Selection;
 
-use crate::support::{Zip, all, read, refusal, without};
+use crate::archive::support::{Zip, all, read, refusal, without};
 
 fn zip(members: &[Zip]) -> String {
     refusal("x.zip", &Zip::archive(members), &all())

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::elastic::{Killed, artifacts, finished, jre};
-use crate::lab::{JVM_OPTIONS, RECIPE, lone};
-use crate::project::{Project, Run, have, skip};
-use crate::secured::{Stop, certificates, free, looked};
+use crate::elastic::lab::{JVM_OPTIONS, RECIPE, lone};
+use crate::elastic::secured::{Stop, certificates, free, looked};
+use crate::support::elastic::{Killed, artifacts, finished, jre};
+use crate::support::project::{Project, Run, have, skip};
 
 /// An API key, as its header has it, and one of nobody.
 pub(crate) const KEY: &str = "V2luZGxhc3M6YS1rZXktdGhhdC1pcy1zaG93bi10by1ub2JvZHk=";
@@ -159,7 +159,9 @@ fn an_api_key_through_tls_is_used_everywhere_and_shown_nowhere() {
     assert_eq!(puts, 2, "replicas are held back, and let go: {}", asked());
     assert!(asked().contains("200 POST /_flush"), "{}", asked());
     let settings =
-        crate::elastic::http(([127, 0, 0, 1], http).into(), "GET", "/_cluster/settings", "").unwrap().1;
+        crate::support::elastic::http(([127, 0, 0, 1], http).into(), "GET", "/_cluster/settings", "")
+            .unwrap()
+            .1;
     assert_eq!(settings, serde_json::json!({"persistent": {}, "transient": {}}));
     run(&["history"], 0);
 

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::elastic::{Killed, Nodes, artifacts_of, finished, jre};
-use crate::opensearch;
-use crate::project::Project;
-use crate::sshd::Sshd;
+use crate::elastic::opensearch;
+use crate::support::elastic::{Killed, Nodes, artifacts_of, finished, jre};
+use crate::support::project::Project;
+use crate::support::sshd::Sshd;
 
 pub(crate) const TIERS: [&str; 3] = ["hot", "warm", "master"];
 

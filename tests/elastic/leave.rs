@@ -5,10 +5,10 @@ use std::time::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::client::Client;
-use crate::elastic::tell;
-use crate::lab::Lab;
-use crate::long::wanted;
+use crate::elastic::lab::Lab;
+use crate::elastic::long::wanted;
+use crate::support::elastic::tell;
+use crate::support::elastic_client::Client;
 
 const EXCLUDE: &str = "cluster.routing.allocation.exclude._name";
 const RECOVERIES: &str = "cluster.routing.allocation.node_concurrent_recoveries";

@@ -5,9 +5,9 @@ use std::time::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::client::Client;
-use crate::elastic::tell;
-use crate::lab::Lab;
+use crate::elastic::lab::Lab;
+use crate::support::elastic::tell;
+use crate::support::elastic_client::Client;
 
 pub(crate) fn wanted() -> bool {
     let wanted = std::env::var_os("WINDLASS_LONG").is_some_and(|value| value == "1");

@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::client::Client;
-use crate::elastic::tell;
-use crate::lab::Lab;
-use crate::long::wanted;
+use crate::elastic::lab::Lab;
+use crate::elastic::long::wanted;
+use crate::support::elastic::tell;
+use crate::support::elastic_client::Client;
 
 /// What its own jvm.options has: to 2 a security manager, from 3 on an agent.
 pub(crate) fn jvm_options(version: &str) -> &'static str {

@@ -5,13 +5,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Instant;
 
-use crate::elastic::{artifacts_of, finished, jre};
-use crate::fetch::maven;
-use crate::lab::{JVM_OPTIONS, RECIPE, SECRETS, lone, of};
-use crate::long::wanted;
-use crate::opensearch;
-use crate::project::{Project, have};
-use crate::secured::{API, HASH, PASSWORD, Stop, certificates, free, send};
+use crate::elastic::lab::{JVM_OPTIONS, RECIPE, SECRETS, lone, of};
+use crate::elastic::long::wanted;
+use crate::elastic::opensearch;
+use crate::elastic::secured::{API, HASH, PASSWORD, Stop, certificates, free, send};
+use crate::support::elastic::{artifacts_of, finished, jre};
+use crate::support::fetch::maven;
+use crate::support::project::{Project, have};
 
 /// What the security plugin reads when it first starts: one user, whose password it knows by its hash.
 fn security(project: &Project) {

@@ -8,11 +8,11 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::elastic::{artifacts, finished, jre};
-use crate::keyed::KEY;
-use crate::lab::{JVM_OPTIONS, RECIPE, SECRETS, lone};
-use crate::long::wanted;
-use crate::project::{Project, Run, have};
+use crate::elastic::keyed::KEY;
+use crate::elastic::lab::{JVM_OPTIONS, RECIPE, SECRETS, lone};
+use crate::elastic::long::wanted;
+use crate::support::elastic::{artifacts, finished, jre};
+use crate::support::project::{Project, Run, have};
 
 const VERSION: &str = "7.17.28";
 pub(crate) const PASSWORD: &str = "correct-horse";

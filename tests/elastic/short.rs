@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::client::Client;
-use crate::elastic::tell;
-use crate::lab::Lab;
+use crate::elastic::lab::Lab;
+use crate::support::elastic::tell;
+use crate::support::elastic_client::Client;
 
 const ALLOCATION: &str = "cluster.routing.allocation.enable";
 

@@ -6,7 +6,7 @@ use windlass::agent::{Claim, NodeStatus, Request};
 use windlass::inventory::Reach;
 use windlass::remote::{AgentBinary, Remote, RemoteError, StartFailure};
 
-use crate::lab::{Lab, program, run};
+use crate::push::lab::{Lab, program, run};
 
 fn status() -> Request {
     Request::Status { role: None }
@@ -143,7 +143,7 @@ fn a_program_that_does_not_start_says_why() {
     // As if its loader were another libc's.
     let loader = b"/lib64/ld-linux-x86-64.so.2\0";
     if !std::fs::read(program()).unwrap().windows(loader.len()).any(|window| window == loader) {
-        return eprintln!("SKIPPED: a program for another libc: this one names no loader to change");
+        return crate::support::tools::skip("a program for another libc: this one names no loader to change");
     }
     let foreign = changed(&lab, "foreign", |bytes| {
         let at = bytes.windows(loader.len()).position(|window| window == loader).unwrap();
@@ -195,7 +195,7 @@ impl Drop for Tmpfs {
 fn a_folder_mounted_noexec_is_named() {
     let lab = Lab::new();
     let Some(_mounted) = Tmpfs::mount(&lab, "mounted", "size=200m,mode=755,noexec") else {
-        return eprintln!("SKIPPED: a root mounted noexec: a tmpfs cannot be mounted");
+        return crate::support::tools::skip("a root mounted noexec: a tmpfs cannot be mounted");
     };
     let mut node = lab.node("n1");
     node.root = lab.path("mounted/root");
@@ -209,7 +209,7 @@ fn a_folder_mounted_noexec_is_named() {
 fn a_full_disk_is_named() {
     let lab = Lab::new();
     let Some(_mounted) = Tmpfs::mount(&lab, "mounted", "size=1m,mode=755") else {
-        return eprintln!("SKIPPED: no room for the program: a tmpfs cannot be mounted");
+        return crate::support::tools::skip("no room for the program: a tmpfs cannot be mounted");
     };
     let mut node = lab.node("n1");
     node.root = lab.path("mounted/root");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::project::{Files, Project, SECRET, files, noise, text};
+use crate::push::project::{Files, Project, SECRET, files, noise, text};
 
 fn number(row: &Value, key: &str) -> u64 {
     row[key].as_u64().unwrap_or_else(|| panic!("{row} has no {key}"))
@@ -241,7 +241,7 @@ fn a_held_lock_is_exit_5() {
     let project = Project::new(1);
     project.build("1.0", &files("1.0"));
     project.pushed(&[]);
-    let mut holder = std::process::Command::new(crate::lab::program())
+    let mut holder = std::process::Command::new(crate::push::lab::program())
         .args(["node", "lock", "--rollout", "r-7", "--who", "ann", "--host", "desk", "--root"])
         .arg(project.lab.dir.join("n1"))
         .stdin(Stdio::piped())

@@ -10,7 +10,7 @@ use windlass::recipe::{Place, Source};
 use windlass::remote::AgentBinary;
 use windlass::transport::{AgentSocket, Ask, ConfigFile, Connector, SshOptions};
 
-use crate::sshd::Sshd;
+use crate::support::sshd::Sshd;
 
 /// The windlass under test, without what only a debugger reads: uploads are quicker.
 static PROGRAM: LazyLock<(tempfile::TempDir, Utf8PathBuf)> = LazyLock::new(|| {

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::lab::{Lab, program};
+use crate::push::lab::{Lab, program};
 
 pub(crate) const SECRET: &str = "correct-horse-battery-staple";
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::lab::{Lab, Mode};
+use crate::support::rollout::{Lab, Mode};
 
 fn codes(report: &Value) -> Vec<String> {
     let problems = report["problems"].as_array().unwrap_or_else(|| panic!("{report}"));

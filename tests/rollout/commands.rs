@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, Mode};
+use crate::support::rollout::{Lab, Mode};
 
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
@@ -163,7 +163,9 @@ fn history_tells_of_rollouts_and_of_nodes() {
     for entry in walkdir::WalkDir::new(lab.dir.join("out/rollouts")) {
         let entry = entry.unwrap();
         if entry.file_type().is_file() {
-            assert!(!std::fs::read_to_string(entry.path()).unwrap().contains(crate::lab::SECRET));
+            assert!(
+                !std::fs::read_to_string(entry.path()).unwrap().contains(crate::support::rollout::SECRET)
+            );
         }
     }
 }

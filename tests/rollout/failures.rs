@@ -6,7 +6,7 @@ use std::process::Child;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::lab::{Lab, Mode};
+use crate::support::rollout::{Lab, Mode};
 
 fn states(finished: &Value) -> Vec<String> {
     let nodes = finished["nodes"].as_array().unwrap();
@@ -259,7 +259,7 @@ fn resume_beside_a_guard_that_goes_back() {
         std::thread::sleep(std::time::Duration::from_millis(later).saturating_sub(activated.elapsed()));
         // In time, the guard's time counts anew and the rollout ends; otherwise it says what the guard did.
         let out = lab.run(&["resume"]);
-        let said = crate::lab::text(&out);
+        let said = crate::support::rollout::text(&out);
         match out.status.code() {
             Some(0) => {}
             Some(1) => {

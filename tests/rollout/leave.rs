@@ -3,7 +3,7 @@
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::lab::{Lab, Mode, text};
+use crate::support::rollout::{Lab, Mode, text};
 
 fn cluster(lab: &Lab) -> String {
     std::fs::read_to_string(lab.dir.join("cluster.toml")).unwrap()

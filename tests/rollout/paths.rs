@@ -1,6 +1,6 @@
 //! Rollouts that go as they should.
 
-use crate::lab::{Lab, Mode};
+use crate::support::rollout::{Lab, Mode};
 
 #[test]
 fn a_cluster_forms_moves_on_and_goes_back() {

@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::kafka_support::{Producer, consumed, jars, packed, unique};
-use crate::lab::{Lab, nodes_of};
-use crate::project::{file, skip};
+use crate::services::lab::{Lab, nodes_of};
+use crate::support::kafka::{Producer, consumed, jars, packed, unique};
+use crate::support::project::{file, skip};
 
 const RECIPE: &str = r#"schema = 1
 version = "{{ versions.kafka }}-{{ build }}"

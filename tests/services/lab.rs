@@ -6,7 +6,7 @@ use std::net::TcpListener;
 
 use serde_json::Value;
 
-use crate::project::Project;
+use crate::support::project::Project;
 
 /// Nodes `n1`, `n2`, ... of this machine, all with one role.
 pub(crate) struct Lab {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::lab::{Lab, nodes_of};
-use crate::project::{file, skip};
+use crate::services::lab::{Lab, nodes_of};
+use crate::support::project::{file, skip};
 
 const RECIPE: &str = r#"schema = 1
 version = "{{ versions.nginx }}-{{ build }}"

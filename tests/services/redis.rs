@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::lab::{Lab, nodes_of};
-use crate::project::{file, have};
-use crate::redis_support::{self, Client, program, write};
+use crate::services::lab::{Lab, nodes_of};
+use crate::support::project::{file, have};
+use crate::support::redis::{self, Client, program, write};
 
 const PASSWORD: &str = "correct-horse";
 
@@ -110,7 +110,7 @@ fn servers(lab: &Lab) -> Vec<SocketAddr> {
 }
 
 fn field(port: u16, name: &str) -> String {
-    redis_support::field(at(port), Some(PASSWORD), name)
+    redis::field(at(port), Some(PASSWORD), name)
 }
 
 fn connect(port: u16) -> Client {

@@ -7,9 +7,9 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::lab::{Lab, nodes_of};
-use crate::project::{file, have, skip};
-use crate::zookeeper_client::{Writer, children};
+use crate::services::lab::{Lab, nodes_of};
+use crate::services::zookeeper_client::{Writer, children};
+use crate::support::project::{file, have, skip};
 
 const RECIPE: &str = r#"schema = 1
 version = "{{ versions.zookeeper }}-{{ build }}"

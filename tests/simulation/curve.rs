@@ -12,9 +12,9 @@ use windlass::inventory::{MaxUnavailable, Rollout};
 use windlass::model::Span;
 use windlass::rollout::{At, Kind, Operator, Outcome, Run, interrupt};
 
-use crate::chance::Chance;
-use crate::story::{formed, target};
-use crate::world::{Place, Weather, World};
+use crate::simulation::chance::Chance;
+use crate::simulation::story::{formed, target};
+use crate::simulation::world::{Place, Weather, World};
 
 /// What one size cost.
 struct Cost {

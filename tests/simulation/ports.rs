@@ -13,7 +13,7 @@ use windlass::rollout::{
     At, Back, Event, Fault, Held, NodeError, NodePlan, Nodes, Person, Recorder, StagedRelease, Swap,
 };
 
-use crate::world::{Fate, Place, World, bundle};
+use crate::simulation::world::{Fate, Place, World, bundle};
 
 /// How long a lost node is connected to again: as `windlass::nodes` has it.
 const AGAIN: Duration = Duration::from_secs(30);

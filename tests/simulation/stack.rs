@@ -8,10 +8,10 @@ use windlass::inventory::{By, Rollout};
 use windlass::model::{NodeName, Role};
 use windlass::rollout::{At, Kind};
 
-use crate::chance::Chance;
-use crate::old_stack::{ORDER, WHOLE};
-use crate::story::{Tally, formed, rollout, tell_of};
-use crate::world::{Fate, Place, Weather, World};
+use crate::simulation::chance::Chance;
+use crate::simulation::story::{Tally, formed, rollout, tell_of};
+use crate::simulation::world::{Fate, Place, Weather, World};
+use crate::support::old_stack::{ORDER, WHOLE};
 
 fn world(seed: u64, by: By) -> World {
     let mut chance = Chance::new(seed);
@@ -60,7 +60,8 @@ fn planned(seed: u64, by: By) -> Vec<String> {
     runtime.block_on(async {
         let world = world(seed, by);
         tokio::time::sleep(std::time::Duration::from_secs(5)).await;
-        let plan = world.plan(Kind::Promote, world.candidates(|_, _| Some(crate::story::target())));
+        let plan =
+            world.plan(Kind::Promote, world.candidates(|_, _| Some(crate::simulation::story::target())));
         if plan.waves.iter().any(|wave| wave.forming) {
             return Vec::new();
         }

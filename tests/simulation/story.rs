@@ -12,8 +12,8 @@ use windlass::rollout::{
     At, Finished, Goal, Kind, NodePlan, NodeState, Operator, Outcome, Plan, Run, interrupt,
 };
 
-use crate::chance::Chance;
-use crate::world::{Fate, Place, Weather, World, bundle};
+use crate::simulation::chance::Chance;
+use crate::simulation::world::{Fate, Place, Weather, World, bundle};
 
 /// What happened, in numbers.
 #[derive(Clone, Debug, Default)]

@@ -11,7 +11,7 @@ use windlass::inventory::Rollout;
 use windlass::model::{Digest, NodeName, Role, Version};
 use windlass::rollout::{At, Candidate, Event, Goal, Interrupter, Kind, Leftover, Scope};
 
-use crate::chance::Chance;
+use crate::simulation::chance::Chance;
 
 /// What becomes of a release's service on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::elastic::http;
-use crate::elastic_client::Client;
-use crate::lab::Lab;
-use crate::redis;
+use crate::stack::lab::Lab;
+use crate::support::elastic::http;
+use crate::support::elastic_client::Client;
+use crate::support::redis;
 
 /// Between two writes: what is rolled has the same two cores.
 const PAUSE: Duration = Duration::from_millis(20);

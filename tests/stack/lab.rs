@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::elastic::{Nodes, finished};
-use crate::old_stack::{ORDER, Shape};
-use crate::project::Project;
-use crate::stock;
+use crate::stack::stock;
+use crate::support::elastic::{Nodes, finished};
+use crate::support::old_stack::{ORDER, Shape};
+use crate::support::project::Project;
 
 /// As few of each as show how they go together: two data nodes on one machine, three that may be elected.
 pub(crate) const SMALL: Shape = [

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::clients::Clients;
-use crate::kafka;
-use crate::lab::Lab;
-use crate::old_stack::{ORDER, WHOLE};
-use crate::short::{DELETES, assert_by_node, assert_tasks_ran, begun, days, indices};
-use crate::stock::{BEATS, has_beat};
+use crate::stack::clients::Clients;
+use crate::stack::lab::Lab;
+use crate::stack::short::{DELETES, assert_by_node, assert_tasks_ran, begun, days, indices};
+use crate::stack::stock::{BEATS, has_beat};
+use crate::support::kafka;
+use crate::support::old_stack::{ORDER, WHOLE};
 
 /// Whether there is time for what takes minutes.
 pub(crate) fn wants_long() -> bool {

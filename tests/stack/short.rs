@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::clients::Clients;
-use crate::lab::{Lab, SMALL};
-use crate::old_stack::ORDER;
+use crate::stack::clients::Clients;
+use crate::stack::lab::{Lab, SMALL};
+use crate::support::old_stack::ORDER;
 
 /// Indices with a replica of each shard.
 pub(crate) fn indices(lab: &Lab) {

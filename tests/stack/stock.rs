@@ -8,12 +8,12 @@
 use std::fs;
 use std::path::Path;
 
-use crate::elastic::artifacts;
-use crate::kafka;
-use crate::long::wants_long;
-use crate::project::{Member, Project, copy_tree, file, have, skip};
-use crate::python::{self, CURATOR, ELASTALERT};
-use crate::redis::program;
+use crate::stack::long::wants_long;
+use crate::support::elastic::artifacts;
+use crate::support::kafka;
+use crate::support::project::{Member, Project, copy_tree, file, have, skip};
+use crate::support::python::{self, CURATOR, ELASTALERT};
+use crate::support::redis::program;
 
 pub(crate) const ELASTICSEARCH: &str = "6.7.0";
 const JRE: &str = "11.0.13.1";
@@ -131,7 +131,7 @@ const BUILT: [&str; 3] = ["filebeat", "metricbeat", "heartbeat"];
 
 /// Whether a beat is no stand-in.
 pub(crate) fn has_beat(beat: &str) -> bool {
-    crate::fetch::has(&format!("{beat}-{BEATS}"), ".built")
+    crate::support::fetch::has(&format!("{beat}-{BEATS}"), ".built")
 }
 
 /// A beat itself, built from its module, which takes minutes and 4 GB: where it was built before, or where there is
@@ -155,9 +155,14 @@ fn real_beat(beat: &str) -> Option<Vec<u8>> {
              done; cd ../..; rm -rf beats.tmp",
             missing.join(" ")
         );
-        crate::fetch::fetch_within(1800, &start, ".built", &["sh", "-c", &script])?;
+        crate::support::fetch::fetch_within(
+            1800,
+            &start,
+            ".built",
+            &["bash", "-eo", "pipefail", "-c", &script],
+        )?;
     }
-    fs::read(crate::fetch::fetch(&start, ".built", &["true"])?).ok()
+    fs::read(crate::support::fetch::fetch(&start, ".built", &["true"])?).ok()
 }
 
 fn beat(beat: &str) -> Vec<Member> {

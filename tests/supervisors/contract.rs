@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use windlass::agent::supervise::{ATTEMPTS, QUICK};
 
-use crate::lab::{Lab, Mode, SECRET};
+use crate::support::rollout::{Lab, Mode, SECRET};
 
 /// Answers with everything that it was started with; its own text is a hostile argument already.
 const PROGRAM: &str = r#"
@@ -303,8 +303,8 @@ pub(crate) fn guard_goes_back(lab: &Lab, root: &str) {
     lab.expect(0, &["push"]);
     let node = |args: &[&str]| {
         let out = lab.windlass().arg("node").args(args).args(["--root", root]).output().unwrap();
-        assert!(out.status.success(), "{args:?} {}", crate::lab::text(&out));
-        crate::lab::text(&out)
+        assert!(out.status.success(), "{args:?} {}", crate::support::rollout::text(&out));
+        crate::support::rollout::text(&out)
     };
     node(&["service", "stop", "web"]);
     node(&["activate", "web", "--to", "2-2", "--confirm-within", "2s"]);

@@ -59,7 +59,7 @@ impl Machine {
     /// Boots it; `None`, having said why, where that is not possible.
     pub(crate) fn boot(dir: &Path) -> Option<Self> {
         let skipped = |why: &str| {
-            eprintln!("SKIPPED: a real systemd: {why}");
+            crate::support::tools::skip(&format!("a real systemd: {why}"));
             None
         };
         if !rustix::process::geteuid().is_root() {

@@ -4,8 +4,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::contract;
-use crate::lab::Lab;
+use crate::supervisors::contract;
+use crate::support::rollout::Lab;
 
 fn set_up() -> Lab {
     let lab = Lab::new(1, "");

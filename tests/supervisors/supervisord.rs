@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::contract;
-use crate::lab::{Lab, Mode};
+use crate::supervisors::contract;
+use crate::support::rollout::{Lab, Mode};
 
 /// A supervisord in a folder of its own; it ends with the test, and everything that it started.
 pub(crate) struct Supervisord {
@@ -19,7 +19,7 @@ impl Supervisord {
     /// `None`, having said so, where there is none.
     pub(crate) fn start(dir: &Path) -> Option<Self> {
         if Command::new("supervisord").arg("--version").output().is_err() {
-            eprintln!("SKIPPED: supervisord: there is no supervisord here");
+            crate::support::tools::skip("supervisord: there is no supervisord here");
             return None;
         }
         std::fs::create_dir_all(dir.join("sv/conf.d")).unwrap();

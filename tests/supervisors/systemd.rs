@@ -8,9 +8,9 @@ use serde_json::json;
 use windlass::agent::Root;
 use windlass::agent::supervise::{Unit, unit_text};
 
-use crate::contract;
-use crate::lab::{Lab, Mode};
-use crate::machine::Machine;
+use crate::supervisors::contract;
+use crate::supervisors::machine::Machine;
+use crate::support::rollout::{Lab, Mode};
 
 /// A lab whose commands run in a machine with systemd, its nodes' roots outside of /tmp.
 fn lab(count: usize, more: &str) -> Option<(Machine, Lab)> {
@@ -176,7 +176,7 @@ fn cluster_here(lab: &Lab) {
 #[test]
 fn systemd_finds_nothing_wrong_with_units() {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: systemd-analyze verify: there is no systemd-analyze here");
+        crate::support::tools::skip("systemd-analyze verify: there is no systemd-analyze here");
         return;
     }
     let temporary = tempfile::tempdir().unwrap();
@@ -213,7 +213,7 @@ fn systemd_finds_nothing_wrong_with_units() {
             .env("XDG_RUNTIME_DIR", dir.as_str())
             .output()
             .unwrap();
-        let said = crate::lab::text(&out);
+        let said = crate::support::rollout::text(&out);
         // What other units of this machine are like is not asked here.
         let own: Vec<&str> = said.lines().filter(|line| line.contains("windlass-kafka")).collect();
         assert!(own.is_empty(), "{own:?}");
@@ -248,7 +248,7 @@ fn a_plain_users_own_manager() {
     lab.build("1", Mode::Good);
     let said = machine.run(&["sh", "-c", USER]);
     if !said.is_empty() {
-        eprintln!("SKIPPED: systemd of a user's own: {said}");
+        crate::support::tools::skip(&format!("systemd of a user's own: {said}"));
         return;
     }
     let give =

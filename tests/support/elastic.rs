@@ -1,7 +1,5 @@
 //! What tests with a real Elasticsearch have in common: its artifacts, and the ways to ask it.
 
-#![allow(dead_code, reason = "each test takes what it needs of this")]
-
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -10,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::fetch;
-use crate::project::{Project, Run};
+use crate::support::fetch;
+use crate::support::project::{Project, Run};
 
 /// What each version runs on. OpenSearch counts from 1, Elasticsearch here from 6.
 pub(crate) fn jre(version: &str) -> &'static str {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::elastic::{Nodes, http};
+use crate::support::elastic::{Nodes, http};
 
 #[derive(Debug, Default)]
 pub(crate) struct Seen {

@@ -1,13 +1,11 @@
 //! Artifacts that people really use, fetched by name with the package managers' own clients and kept in
 //! target/real-artifacts between runs. One that cannot be had is skipped with its reason on standard error.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::project::{Run, have, skip};
+use crate::support::project::{Run, have, skip};
 
 /// Where artifacts are kept.
 fn cache() -> PathBuf {
@@ -24,7 +22,6 @@ fn find(start: &str, end: &str) -> Option<PathBuf> {
 }
 
 /// Whether it was fetched before.
-#[allow(dead_code, reason = "each test takes what it needs of this")]
 pub(crate) fn has(start: &str, end: &str) -> bool {
     find(start, end).is_some()
 }

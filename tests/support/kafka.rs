@@ -1,8 +1,6 @@
 //! What tests with a real Kafka have in common: the Java registry's jars, a producer that waits for all replicas, and
 //! a consumer.
 
-#![allow(dead_code, reason = "each test takes what it needs of this")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,8 +10,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::fetch::fetch;
-use crate::project::{Member, file, have};
+use crate::support::fetch::fetch;
+use crate::support::project::{Member, file, have};
 
 const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
 <groupId>lab</groupId><artifactId>lab</artifactId><version>1</version><dependencies>
@@ -38,7 +36,7 @@ pub(crate) fn jars() -> Option<PathBuf> {
          mvn -q -B -f kafka.tmp/pom.xml org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
          -DoutputDirectory=lib -DincludeScope=runtime && mv kafka.tmp/lib kafka-3.7.2.jars"
     );
-    fetch("kafka-3.7.2", ".jars", &["sh", "-c", &script])
+    fetch("kafka-3.7.2", ".jars", &["bash", "-eo", "pipefail", "-c", &script])
 }
 
 /// Those that a broker needs, as members of an archive.

@@ -3,8 +3,6 @@
 //! Two roles share a JDK, its archive and one layer; a third has conf only. Contents are made from seeds, so
 //! every project is the same. One file is longer than a frame, and the rest are small, linked or executable.
 
-#![allow(dead_code, reason = "each test takes what it needs of this")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
@@ -13,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
+
+pub(crate) use crate::support::tools::{have, skip};
 
 /// The program under test.
 pub(crate) const WINDLASS: &str = env!("CARGO_BIN_EXE_windlass");
@@ -254,27 +254,6 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) {
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     windlass::model::Digest::of(bytes).hex()
-}
-
-/// Whether a program is there; says so on standard error if not.
-pub(crate) fn have(program: &str) -> bool {
-    let found = std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()));
-    if !found {
-        skip(&format!("`{program}` is not installed"));
-    }
-    found
-}
-
-/// Says that something was not tested, past the capture of the test's output.
-pub(crate) fn skip(why: &str) {
-    let name = std::thread::current().name().unwrap_or("a test").to_owned();
-    // A message that cannot be written is not worth failing for.
-    let _ = writeln!(fs::File::create("/dev/stderr").unwrap_or_else(|_| null()), "SKIPPED in {name}: {why}");
-}
-
-fn null() -> fs::File {
-    fs::File::create("/dev/null").unwrap()
 }
 
 /// A member of an archive.

@@ -7,8 +7,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::fetch::fetch;
-use crate::project::{Run, have};
+use crate::support::fetch::fetch;
+use crate::support::project::{Run, have};
 
 /// The last Curator that knows Elasticsearch 6.
 pub(crate) const CURATOR: &str = "5.8.4";
@@ -48,7 +48,7 @@ fn packed(name: &str, folder: &str, lib: &str, install: &str, more: &str) -> Opt
          {python} -m compileall -q -f --invalidation-mode unchecked-hash $here/{lib} || :\n\
          tar -czf $work/packed -C $work {folder}; mv $work/packed {start}{end}; rm -rf $work"
     );
-    fetch(&start, end, &["sh", "-c", &script.replace("@PYTHON@", &python)])
+    fetch(&start, end, &["bash", "-eo", "pipefail", "-c", &script.replace("@PYTHON@", &python)])
 }
 
 /// As `elasticsearch-curator-<version>-linux-x86_64.tar.gz`: `curator` and `lib/`.

@@ -1,8 +1,6 @@
 //! What tests with a real Redis have in common: its programs, a connection, and a client whose writes are confirmed
 //! by WAIT.
 
-#![allow(dead_code, reason = "each test takes what it needs of this")]
-
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

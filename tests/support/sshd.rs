@@ -2,8 +2,6 @@
 //!
 //! Several make several nodes. It runs as whoever runs the tests and lets that user in.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
-
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -21,7 +19,6 @@ pub(crate) struct Sshd {
     pub(crate) dir: PathBuf,
 }
 
-#[allow(dead_code, reason = "each test binary uses its own part")]
 impl Sshd {
     /// Starts a server that keeps everything below `dir`, with an Ed25519 and an ECDSA host key.
     pub(crate) fn start(dir: &Path) -> Self {

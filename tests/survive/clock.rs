@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::bench::Bench;
-use crate::cluster::{Cluster, GOOD, text};
-use crate::node::until;
+use crate::support::bench::Bench;
+use crate::support::cluster::{Cluster, GOOD, text};
+use crate::support::node::until;
 
 /// libfaketime, where it is installed.
 fn library() -> Option<PathBuf> {
     let triple = std::env::consts::ARCH.to_owned() + "-linux-gnu";
     let path = Path::new("/usr/lib").join(triple).join("faketime/libfaketime.so.1");
     if !path.exists() {
-        eprintln!("SKIPPED: jumping clocks: there is no libfaketime (package faketime)");
+        crate::support::tools::skip("jumping clocks: there is no libfaketime (package faketime)");
         return None;
     }
     Some(path)
@@ -80,7 +80,7 @@ fn rollouts_while_the_clock_jumps() {
     cluster.build("2", GOOD);
     {
         let _jumping = Jumping::start(&offset);
-        for _ in 0..if crate::long() { 30 } else { 2 } {
+        for _ in 0..if crate::support::long() { 30 } else { 2 } {
             run(0, &["promote"]);
             run(0, &["restart"]);
             run(0, &["rollback"]);

@@ -4,11 +4,11 @@
 
 use serde_json::Value;
 
-use crate::bench::SECRET;
-use crate::cluster::{Cluster, GOOD};
-use crate::long;
-use crate::node::until;
-use crate::tracer::{CHANGES, Hit, Tracer};
+use crate::support::bench::SECRET;
+use crate::support::cluster::{Cluster, GOOD};
+use crate::support::long;
+use crate::support::node::until;
+use crate::support::tracer::{CHANGES, Hit, Tracer};
 
 /// What counts: calls that change a disk or a process. Its pipes to the agents are what it speaks by.
 fn hit<'a>(at: usize, what: &'a str, counted: &'a [&'a str]) -> Hit<'a> {
@@ -35,13 +35,13 @@ fn recovers(cluster: &Cluster, what: &str) {
     }
     cluster.truthful(what);
     let out = cluster.command(&["resume"]).output().unwrap();
-    let said = crate::cluster::text(&out);
+    let said = crate::support::cluster::text(&out);
     assert!(!said.contains("panicked") && !said.contains(SECRET), "{what}: {said}");
     assert!(matches!(out.status.code(), Some(0 | 3)), "{what}: resume ends with {:?}\n{said}", out.status);
     settled(cluster, what);
     // Where the rollout was not written down yet, there was nothing to go on with.
     let out = cluster.command(&["promote"]).output().unwrap();
-    assert_eq!(out.status.code(), Some(0), "{what}: {}", crate::cluster::text(&out));
+    assert_eq!(out.status.code(), Some(0), "{what}: {}", crate::support::cluster::text(&out));
     let status = settled(cluster, what);
     for node in status["nodes"].as_array().unwrap() {
         assert_eq!(node["roles"][0]["version"], "2", "{what}: {status}");

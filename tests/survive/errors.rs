@@ -3,10 +3,10 @@
 //! An operation completes, or says what it could not do with which path and leaves the role as it was or as it
 //! should be, never between; the same operation again ends well. A call that was interrupted is made again.
 
-use crate::bench::Bench;
-use crate::long;
-use crate::operations::{self, Operation, outcome};
-use crate::tracer::{Hit, Tracer};
+use crate::support::bench::Bench;
+use crate::support::long;
+use crate::support::tracer::{Hit, Tracer};
+use crate::survive::operations::{self, Operation, outcome};
 
 const WRITES: &[&str] = &["creat", "write", "pwrite64"];
 const SYNCS: &[&str] = &["fsync", "fdatasync", "syncfs"];

@@ -7,9 +7,9 @@ use camino::Utf8Path;
 use serde_json::{Value, json};
 use windlass::fs::{DirLock, LockKind};
 
-use crate::bench::Bench;
-use crate::node::activation;
-use crate::operations::outcome;
+use crate::support::bench::Bench;
+use crate::support::node::activation;
+use crate::survive::operations::outcome;
 
 /// A rollout that holds the node's lock, and its token.
 fn holder(bench: &Bench, rollout: &str) -> (Child, Value) {

@@ -5,10 +5,10 @@
 
 use serde_json::{Value, json};
 
-use crate::bench::Bench;
-use crate::long;
-use crate::operations::{self, Operation, outcome};
-use crate::tracer::{CHANGES, Hit, Tracer};
+use crate::support::bench::Bench;
+use crate::support::long;
+use crate::support::tracer::{CHANGES, Hit, Tracer};
+use crate::survive::operations::{self, Operation, outcome};
 
 fn kill(at: usize, follow: bool) -> Hit<'static> {
     Hit { at, what: "kill", counted: CHANGES, follow }

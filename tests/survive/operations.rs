@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::bench::Bench;
-use crate::node::until;
+use crate::support::bench::Bench;
+use crate::support::node::until;
 
 /// Something that is done to a bench.
 pub(crate) type Act = Box<dyn Fn(&Bench, &str)>;

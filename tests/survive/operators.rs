@@ -6,9 +6,9 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::bench::{SECRET, copy};
-use crate::cluster::{Cluster, GOOD, text};
-use crate::long;
+use crate::support::bench::{SECRET, copy};
+use crate::support::cluster::{Cluster, GOOD, text};
+use crate::support::long;
 
 /// What one of them does.
 const WISHES: [&[&str]; 5] = [

@@ -6,13 +6,13 @@ use std::process::{Command, Output};
 
 use serde_json::json;
 
-use crate::bench::Bench;
-use crate::cluster::text;
+use crate::support::bench::Bench;
+use crate::support::cluster::text;
 
 /// Does something as `nobody`.
 fn as_nobody(script: &str) {
     let out = Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-ec", script])
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "bash", "-eo", "pipefail", "-c", script])
         .output()
         .unwrap();
     assert!(out.status.success(), "{script}: {}", text(&out));
@@ -22,7 +22,7 @@ fn can_be_nobody() -> bool {
     let can = rustix::process::geteuid().is_root()
         && Command::new("setpriv").arg("--version").output().is_ok_and(|out| out.status.success());
     if !can {
-        eprintln!("SKIPPED: what others plant: only root can be nobody (setpriv)");
+        crate::support::tools::skip("what others plant: only root can be nobody (setpriv)");
     }
     can
 }
@@ -174,7 +174,7 @@ fn links_in_the_place_of_what_is_windlass_own_are_not_followed() {
         bench.lab.push(&bench.last, None).map_or_else(drop, drop);
         bench.lab.call(&bench.lab.stage_request(&bench.last));
         let next = bench.name(7);
-        bench.lab.call(&crate::node::activation(Some(bench.name(4)), next, Some("1m")));
+        bench.lab.call(&crate::support::node::activation(Some(bench.name(4)), next, Some("1m")));
         bench.lab.call(&json!({ "op": "service-start", "role": "web" }));
         bench.lab.call(&json!({ "op": "service-stop", "role": "web" }));
         assert_eq!(std::fs::read_to_string(&victim).unwrap(), "as it was", "{place}");

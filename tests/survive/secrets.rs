@@ -3,8 +3,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::bench::processes;
-use crate::cluster::{Cluster, DIES, GOOD, text};
+use crate::support::bench::processes;
+use crate::support::cluster::{Cluster, DIES, GOOD, text};
 
 /// Looks for the secret in the arguments of every process, as `ps` shows them.
 fn in_arguments(secret: &str) -> Vec<u32> {
@@ -85,7 +85,7 @@ fn a_secret_is_in_the_rendered_conf_and_the_unit_and_nowhere_else() {
     }
     let base = cluster.dir.parent().unwrap();
     let mut found = 0;
-    for (path, bytes) in crate::node::files_below(base) {
+    for (path, bytes) in crate::support::node::files_below(base) {
         let holds = |form: &str| bytes.windows(form.len()).any(|window| window == form.as_bytes());
         let digest = windlass::model::Digest::of(token.as_bytes()).hex();
         assert!(!holds(&digest), "its plain digest is in {}", path.display());

@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use camino::Utf8Path;
+use serde_json::json;
 
 use crate::cli::args::DemoService;
 use crate::cli::error::{Failure, exit};
@@ -17,6 +18,8 @@ struct Site {
     node: String,
     /// The line that its conf must have, and whether it does.
     greeting: Result<String, String>,
+    /// With `format = json` in its conf, what it answers: who it is, and all of its conf.
+    json: Option<String>,
 }
 
 /// Serves until it is stopped.
@@ -26,10 +29,12 @@ pub(in crate::cli) fn run(args: &DemoService) -> Result<u8, Failure> {
     let missing = |key: &str| Failure::new(exit::INVALID, "demo", format!("{} has no `{key}`", args.conf));
     let value = |key: &str| conf.get(key).cloned().ok_or_else(|| missing(key));
     let wanted = read(&args.home.join("GREETING-KEY"))?;
+    let version = read(&args.home.join("VERSION"))?;
     let site = Site {
-        version: read(&args.home.join("VERSION"))?,
         node: value("node")?,
         greeting: value(wanted.trim()).map_err(|_| format!("{} has no `{}`", args.conf, wanted.trim())),
+        json: conf.get("format").is_some_and(|format| format == "json").then(|| description(&version, &conf)),
+        version,
     };
     let listen = value("listen")?;
     let listener = TcpListener::bind(&listen)
@@ -40,6 +45,13 @@ pub(in crate::cli) fn run(args: &DemoService) -> Result<u8, Failure> {
         let _gone = answer(&site, &connection);
     }
     Ok(exit::DONE)
+}
+
+/// The process and its conf, as JSON.
+fn description(version: &str, conf: &BTreeMap<String, String>) -> String {
+    let release = std::env::var("RELEASE").ok();
+    let (pid, user) = (std::process::id(), rustix::process::geteuid().as_raw());
+    json!({ "version": version, "release": release, "pid": pid, "user": user, "conf": conf }).to_string()
 }
 
 /// `key = value` lines; `#` starts a comment.
@@ -58,9 +70,12 @@ fn answer(site: &Site, mut connection: &TcpStream) -> std::io::Result<()> {
     while lines.read_line(&mut line)? > 2 {
         line.clear();
     }
-    let (status, body) = match &site.greeting {
-        Ok(greeting) => ("200 OK", format!("{greeting}, says hello {} on {}\n", site.version, site.node)),
-        Err(problem) => ("500 Internal Server Error", format!("{problem}\n")),
+    let (status, body) = match (&site.greeting, &site.json) {
+        (Ok(_), Some(json)) => ("200 OK", json.clone()),
+        (Ok(greeting), None) => {
+            ("200 OK", format!("{greeting}, says hello {} on {}\n", site.version, site.node))
+        }
+        (Err(problem), _) => ("500 Internal Server Error", format!("{problem}\n")),
     };
     let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     connection.write_all(format!("{head}{body}").as_bytes())

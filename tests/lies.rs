@@ -3,9 +3,9 @@
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::bench::SECRET;
-use crate::cluster::{Cluster, GOOD};
-use crate::sshd::Sshd;
+use crate::support::bench::SECRET;
+use crate::support::cluster::{Cluster, GOOD};
+use crate::support::sshd::Sshd;
 
 /// The most that a controller may need, and how long it may take.
 const MEMORY: u64 = 250 << 20;
@@ -38,7 +38,7 @@ fn peak(child: &Child) -> u64 {
 #[test]
 fn a_node_that_lies_is_found_out_in_bounded_memory() {
     if !std::path::Path::new("/usr/sbin/sshd").exists() {
-        eprintln!("SKIPPED: nodes that lie: there is no sshd");
+        crate::support::tools::skip("nodes that lie: there is no sshd");
         return;
     }
     let servers = tempfile::tempdir().unwrap();
@@ -59,7 +59,8 @@ fn a_node_that_lies_is_found_out_in_bounded_memory() {
     cluster.expect(0, &["promote"]);
     cluster.build("2", GOOD);
     // Those that a limit of time ends take that time.
-    let lies = LIES.iter().filter(|lie| crate::long() || ["long", "garbage", "release"].contains(lie));
+    let lies =
+        LIES.iter().filter(|lie| crate::support::long() || ["long", "garbage", "release"].contains(lie));
     for lie in lies {
         for command in ["status", "promote"] {
             std::fs::write(&mode, lie).unwrap();
@@ -73,7 +74,7 @@ fn a_node_that_lies_is_found_out_in_bounded_memory() {
                 std::thread::sleep(Duration::from_millis(5));
             }
             let out = child.wait_with_output().unwrap();
-            let (said, code) = (crate::cluster::text(&out), out.status.code());
+            let (said, code) = (crate::support::cluster::text(&out), out.status.code());
             eprintln!("{lie}: {command} ends with {code:?} after {:?}, {} MiB", begun.elapsed(), most >> 20);
             assert!(!said.contains("panicked") && !said.contains(SECRET), "{lie}: {said}");
             assert!(!said.contains('\u{1b}'), "{lie}: what a node says is shown as it is: {said:?}");
@@ -87,15 +88,19 @@ fn a_node_that_lies_is_found_out_in_bounded_memory() {
             }
             // What was left to its guard goes back, or nothing was touched.
             std::fs::write(&mode, "none").unwrap();
-            crate::node::until(&format!("{lie}: the service runs from the current release"), 20, || {
-                let status = cluster.truthful(lie);
-                let role = &status["nodes"][0]["roles"][0];
-                role["runs"] == role["release"] && role["unconfirmed"].is_null()
-            });
+            crate::support::node::until(
+                &format!("{lie}: the service runs from the current release"),
+                20,
+                || {
+                    let status = cluster.truthful(lie);
+                    let role = &status["nodes"][0]["roles"][0];
+                    role["runs"] == role["release"] && role["unconfirmed"].is_null()
+                },
+            );
             cluster.whole("n1", lie);
         }
     }
     std::fs::write(&mode, "none").unwrap();
     let out = cluster.command(&["promote", "--force"]).output().unwrap();
-    assert_eq!(out.status.code(), Some(0), "{}", crate::cluster::text(&out));
+    assert_eq!(out.status.code(), Some(0), "{}", crate::support::cluster::text(&out));
 }

@@ -92,14 +92,14 @@ impl Tracer {
     pub(crate) fn start(dir: &Path) -> Option<Self> {
         let python = Command::new("python3").arg("--version").output();
         if !cfg!(target_arch = "x86_64") || python.is_err() {
-            eprintln!("SKIPPED: a kill at every system call: it needs an x86-64 and python3");
+            crate::support::tools::skip("a kill at every system call: it needs an x86-64 and python3");
             return None;
         }
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/survive/tracer.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/tracer.py");
         let mut command = Command::new("python3");
         command.args(["-I", "-S"]).arg(script).env_remove("WINDLASS_ROOT");
         // One thread fewer to order calls differently each time.
-        command.env("RAYON_NUM_THREADS", "1").env("LAB_PW", crate::bench::SECRET);
+        command.env("RAYON_NUM_THREADS", "1").env("LAB_PW", crate::support::bench::SECRET);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (stdin, stdout) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
         let tracer = Self { child, stdin, stdout, dir: dir.to_owned() };

@@ -1,12 +1,12 @@
 //! The main path once more, over a real sshd.
 
-use crate::lab::{Lab, Mode};
-use crate::sshd::Sshd;
+use crate::support::rollout::{Lab, Mode};
+use crate::support::sshd::Sshd;
 
 #[test]
 fn over_ssh_a_cluster_moves_on_goes_back_and_is_down_for_hardly_longer_than_its_service() {
     if !std::path::Path::new("/usr/sbin/sshd").exists() {
-        eprintln!("SKIPPED: rollout over ssh: there is no sshd");
+        crate::support::tools::skip("rollout over ssh: there is no sshd");
         return;
     }
     let servers = tempfile::tempdir().unwrap();

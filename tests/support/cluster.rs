@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::bench::{SECRET, copy, end_all, print, processes};
+use crate::support::bench::{SECRET, copy, end_all, print, processes};
 
 const RECIPE: &str = r#"
 schema = 1
@@ -84,7 +84,7 @@ impl Cluster {
         let gzip =
             flate2::write::GzEncoder::new(std::fs::File::create(path).unwrap(), flate2::Compression::fast());
         let mut tar = tar::Builder::new(gzip);
-        let big = crate::node::noise(version.len() as u64 + 7, 300_000);
+        let big = crate::support::node::noise(version.len() as u64 + 7, 300_000);
         for (name, bits, content) in
             [("VERSION", 0o644, version.as_bytes()), ("run.sh", 0o755, run.as_bytes()), ("big", 0o644, &big)]
         {
@@ -177,7 +177,7 @@ impl Cluster {
         let files = found.values().filter(|(kind, ..)| *kind == 'f').count();
         assert_eq!(files, 4, "{what}: {:?}", found.keys());
         let big = std::fs::read(tree.join("web/big")).unwrap();
-        assert!(big == crate::node::noise(version.len() as u64 + 7, 300_000), "{what}: big");
+        assert!(big == crate::support::node::noise(version.len() as u64 + 7, 300_000), "{what}: big");
     }
 
     /// Kills whatever runs of its nodes, by its ids.

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::bench::processes;
-use crate::cluster::{Cluster, GOOD, text};
-use crate::node::until;
-use crate::sshd::keygen;
+use crate::support::bench::processes;
+use crate::support::cluster::{Cluster, GOOD, text};
+use crate::support::node::until;
+use crate::support::sshd::keygen;
 
 /// How long a controller may take to give up a node that it does not hear any more.
 const BOUND: Duration = Duration::from_mins(1);
@@ -53,7 +53,7 @@ impl Space {
             .and_then(|()| space.inside(&["ip", "addr", "add", &there, "dev", &inner]))
             .and_then(|()| space.inside(&["ip", "link", "set", &inner, "up"]));
         if let Err(error) = made {
-            eprintln!("SKIPPED: networks that break: no network namespaces here: {error}");
+            crate::support::tools::skip(&format!("networks that break: no network namespaces here: {error}"));
             return None;
         }
         let mut space = space;
@@ -148,7 +148,7 @@ const POLICY: &str = "confirm_within = \"6s\"\ngate_timeout = \"3s\"\nprogress_d
 impl Net {
     fn new() -> Option<Self> {
         if !Path::new("/usr/sbin/sshd").exists() {
-            eprintln!("SKIPPED: networks that break: there is no sshd");
+            crate::support::tools::skip("networks that break: there is no sshd");
             return None;
         }
         let servers = tempfile::tempdir().unwrap();
@@ -266,7 +266,7 @@ fn the_link_is_cut_at_each_step() {
     let own = usize::try_from(std::process::id()).unwrap();
     for (number, (event, step)) in MOMENTS.into_iter().enumerate() {
         // The middle of it, and one more.
-        if !crate::long() && number != 7 && number != 2 + own % 12 {
+        if !crate::support::long() && number != 7 && number != 2 + own % 12 {
             continue;
         }
         let what = format!("cut at {event} {step}");
@@ -290,7 +290,7 @@ fn the_link_is_cut_at_each_step() {
 fn a_node_that_is_up_but_hangs() {
     let Some(net) = Net::new() else { return };
     net.ready();
-    for step in if crate::long() { &["preflight", "activate", "ready"][..] } else { &["activate"] } {
+    for step in if crate::support::long() { &["preflight", "activate", "ready"][..] } else { &["activate"] } {
         net.cluster.reset();
         let signal = |signal| {
             for pid in net.space.sessions() {
@@ -361,12 +361,12 @@ fn a_slow_link_and_one_that_loses_packets() {
     let rule = ["-m", "statistic", "--mode", "random", "--probability", "0.3", "-j", "DROP"];
     let words = [&["iptables", "-A", "INPUT", "-i", "lo"][..], &rule].concat();
     if let Err(error) = net.space.inside(&words) {
-        eprintln!("SKIPPED: a link that loses packets: {error}");
+        crate::support::tools::skip(&format!("a link that loses packets: {error}"));
         return;
     }
     let words = [&["iptables", "-A", "INPUT"][..], &rule].concat();
     net.space.inside(&words).unwrap();
-    for round in 0..if crate::long() { 5 } else { 1 } {
+    for round in 0..if crate::support::long() { 5 } else { 1 } {
         net.cluster.reset();
         let begun = Instant::now();
         let (code, took, said) = net.run(&["promote"]);

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use windlass::agent::wire::{self, Missing, ReceiveHeader};
 use windlass::model::{Digest, Reference};
 
-use crate::node::{Built, Files, Lab, noise, until};
-use crate::tracer::{Ended, Hit, Tracer};
+use crate::support::node::{Built, Files, Lab, noise, until};
+use crate::support::tracer::{Ended, Hit, Tracer};
 
-pub(crate) const SECRET: &str = crate::node::SECRET;
+pub(crate) const SECRET: &str = crate::support::node::SECRET;
 
 /// Each path of a tree: what it is, mode, content.
 pub(crate) type Print = BTreeMap<PathBuf, (char, u32, String)>;
@@ -172,7 +172,7 @@ impl Bench {
         }
         let all = layers.iter().map(|layer| vec![(0, layer.toc.entries.len())]).collect();
         let missing = Missing { objects: 0, bytes: 0, layers: all, bundles: Vec::new() };
-        crate::node::items(&missing, &layers, &mut stream);
+        crate::support::node::items(&missing, &layers, &mut stream);
         stream
     }
 
@@ -241,7 +241,7 @@ impl Bench {
     #[track_caller]
     fn objects_are_whole(&self, what: &str) {
         let objects = self.lab.root.join("objects");
-        for (path, bytes) in crate::node::files_below(&objects) {
+        for (path, bytes) in crate::support::node::files_below(&objects) {
             let below = path.strip_prefix(&objects).unwrap().to_str().unwrap().trim_end_matches(".x");
             let name = below.replace('/', "");
             if name.len() == 64 {
@@ -317,7 +317,7 @@ impl Bench {
     #[track_caller]
     pub(crate) fn clean(&self, what: &str) {
         self.no_debris(what, false);
-        for (path, _) in crate::node::files_below(&self.lab.root.join("objects")) {
+        for (path, _) in crate::support::node::files_below(&self.lab.root.join("objects")) {
             assert_eq!(path.metadata().unwrap().mtime(), 1, "{what}: {} is no object", path.display());
         }
         let releases = self.lab.root.join("roles/web/releases");

@@ -7,12 +7,8 @@
 //! WINDLASS_SIM_SEED=4711 cargo test --test simulation           one seed again, event by event
 //! ```
 
-#![expect(clippy::unwrap_used, reason = "whatever is not as expected fails the test")]
-
 mod chance;
 mod curve;
-#[path = "../support/old_stack.rs"]
-mod old_stack;
 mod ports;
 mod stack;
 mod story;

@@ -1,7 +1,5 @@
 //! Reading archives: hostile ones, those of the real tools, cut ones, random ones.
 
-#![expect(clippy::unwrap_used, reason = "a test that fails here has failed")]
-
 mod behaviour;
 mod formats;
 mod hostile;

@@ -1,0 +1,26 @@
+//! What several tests share: projects, nodes, clusters, servers and the clients that watch them.
+
+#![allow(dead_code, reason = "each test program uses its own part")]
+
+pub(crate) mod bench;
+pub(crate) mod cluster;
+pub(crate) mod elastic;
+pub(crate) mod elastic_client;
+pub(crate) mod fetch;
+pub(crate) mod kafka;
+pub(crate) mod net;
+pub(crate) mod node;
+pub(crate) mod old_stack;
+pub(crate) mod project;
+pub(crate) mod python;
+pub(crate) mod redis;
+pub(crate) mod rollout;
+pub(crate) mod sshd;
+pub(crate) mod tools;
+pub(crate) mod tracer;
+pub(crate) mod vendor;
+
+/// Whether everything is tried, not a part that is quick.
+pub(crate) fn long() -> bool {
+    std::env::var_os("WINDLASS_LONG").is_some()
+}
