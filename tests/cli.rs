@@ -1,6 +1,6 @@
 //! What a person sees of the command line: every help text, and every error, word for word.
 //!
-//! Snapshots stand in tests/snapshots; `INSTA_UPDATE=always cargo test --test cli` writes them again.
+//! Snapshots stand in tests/snapshots; `INSTA_UPDATE=always cargo test --test fast cli::` writes them again.
 
 use std::path::Path;
 use std::process::{Command, Output};
