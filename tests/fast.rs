@@ -12,6 +12,7 @@ mod cli;
 mod crash;
 mod determinism;
 mod docs;
+mod durability;
 mod format;
 mod init;
 mod programs;

@@ -8,7 +8,7 @@ mod controller;
 mod errors;
 mod fencing;
 mod kills;
-mod operations;
+pub(crate) mod operations;
 mod operators;
 mod planted;
 mod secrets;
