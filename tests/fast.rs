@@ -14,6 +14,7 @@ mod determinism;
 mod docs;
 mod durability;
 mod format;
+mod fuzz_smoke;
 mod init;
 mod programs;
 mod rollout;

@@ -1,15 +1,8 @@
-//! windlass.lock: what is read is written as it would be, and read again the same.
+//! Runs the body that `tests/fuzz_smoke/lock.rs` documents.
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use windlass::recipe::Lock;
+#[path = "../../tests/fuzz_smoke/lock.rs"]
+mod body;
 
-fuzz_target!(|text: &str| {
-    match Lock::parse(text) {
-        Ok(lock) => assert_eq!(Lock::parse(&lock.to_text()).expect("it reads its own"), lock),
-        Err(problems) => {
-            let _ = (problems.render(false), problems.render(true));
-        }
-    }
-});
+libfuzzer_sys::fuzz_target!(|input: &str| body::run(input));

@@ -1,12 +1,8 @@
-//! A bundle's own record.
+//! Runs the body that `tests/fuzz_smoke/record.rs` documents.
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use windlass::bundle::Record;
+#[path = "../../tests/fuzz_smoke/record.rs"]
+mod body;
 
-fuzz_target!(|input: &[u8]| {
-    let Ok(record) = Record::parse(input) else { return };
-    let bytes = record.to_bytes().expect("what was read can be written");
-    assert_eq!(Record::parse(&bytes).expect("and read").to_bytes().expect("again"), bytes);
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| body::run(input));

@@ -6,12 +6,9 @@
 //!   the store's index only, so that the same content has the same digest under any number.
 //! * A manifest that was not made here may be read; what is missing or wrong is an error, never a panic.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use oci_spec::image::{
-    Arch, ConfigBuilder, Descriptor, DescriptorBuilder, ImageConfiguration, ImageConfigurationBuilder,
-    ImageManifest, ImageManifestBuilder, MediaType, Os, RootFsBuilder,
-};
+use serde::{Deserialize, Serialize};
 
 use super::{PlaceError, RecordError, TocPlace, blob};
 use crate::model::{Digest, Role};
@@ -22,6 +19,11 @@ pub const ROLE: &str = "dev.windlass.role";
 pub const FILES: &str = "dev.windlass.files";
 /// Annotation of the manifest: bytes of the bundle's files, in decimal.
 pub const UNPACKED_SIZE: &str = "dev.windlass.unpacked-size";
+
+/// OCI's type of a manifest.
+pub(crate) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+/// OCI's type of a config.
+const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 
 /// Manifests and configs are small; a larger one is refused before it is read.
 pub const MAX_MANIFEST: u64 = 4 << 20;
@@ -66,7 +68,7 @@ pub enum ManifestError {
         /// `manifest` or `config`.
         what: &'static str,
         /// Where.
-        source: oci_spec::OciSpecError,
+        source: serde_json::Error,
     },
     /// Something that a bundle of windlass has is missing.
     #[error("the manifest is not that of a windlass bundle: {0}")]
@@ -99,106 +101,133 @@ fn not_a_bundle(what: impl Into<String>) -> ManifestError {
     ManifestError::NotABundle(what.into())
 }
 
+/// A manifest's JSON. Here and below, fields stand in the order of their names, which is that of the bytes.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ManifestJson {
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+    config: DescriptorJson,
+    layers: Vec<DescriptorJson>,
+    #[serde(default)]
+    media_type: String,
+    schema_version: u32,
+}
+
+/// Names a blob.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DescriptorJson {
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
+    digest: String,
+    media_type: String,
+    size: u64,
+}
+
+/// A config's JSON.
+#[derive(Serialize, Deserialize)]
+struct ConfigJson {
+    architecture: String,
+    /// How to run a container: always empty, and not read.
+    #[serde(skip_deserializing)]
+    config: BTreeMap<String, String>,
+    #[serde(default)]
+    created: String,
+    os: String,
+    rootfs: RootFsJson,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RootFsJson {
+    diff_ids: Vec<String>,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
 impl Composed {
     /// The config and manifest of `role`'s bundle with these layers.
     pub fn new(role: &Role, layers: &[Layer], files: u64, unpacked_size: u64) -> Result<Self, ManifestError> {
-        let config =
-            sorted(&config(layers).map_err(|source| ManifestError::Json { what: "config", source })?)?;
-        let annotations = HashMap::from([
-            (ROLE.to_owned(), role.to_string()),
-            (FILES.to_owned(), files.to_string()),
-            (UNPACKED_SIZE.to_owned(), unpacked_size.to_string()),
-        ]);
-        let manifest = || {
-            let layers = layers.iter().map(layer_descriptor).collect::<Result<Vec<_>, _>>()?;
-            ImageManifestBuilder::default()
-                .schema_version(2u32)
-                .media_type(MediaType::ImageManifest)
-                .config(descriptor(MediaType::ImageConfig, Digest::of(&config), config.len() as u64, None)?)
-                .layers(layers)
-                .annotations(annotations)
-                .build()
+        let config = ConfigJson {
+            architecture: "amd64".to_owned(),
+            config: BTreeMap::new(),
+            created: "1970-01-01T00:00:01Z".to_owned(),
+            os: "linux".to_owned(),
+            rootfs: RootFsJson {
+                diff_ids: layers.iter().map(|layer| layer.diff_id.to_string()).collect(),
+                kind: "layers".to_owned(),
+            },
         };
-        let manifest =
-            sorted(&manifest().map_err(|source| ManifestError::Json { what: "manifest", source })?)?;
+        let config = json("config", &config)?;
+        let manifest = ManifestJson {
+            annotations: BTreeMap::from([
+                (ROLE.to_owned(), role.to_string()),
+                (FILES.to_owned(), files.to_string()),
+                (UNPACKED_SIZE.to_owned(), unpacked_size.to_string()),
+            ]),
+            config: DescriptorJson {
+                annotations: BTreeMap::new(),
+                digest: Digest::of(&config).to_string(),
+                media_type: CONFIG_TYPE.to_owned(),
+                size: config.len() as u64,
+            },
+            layers: layers.iter().map(layer_descriptor).collect(),
+            media_type: MANIFEST_TYPE.to_owned(),
+            schema_version: 2,
+        };
+        let manifest = json("manifest", &manifest)?;
         Ok(Self { digest: Digest::of(&manifest), config, manifest })
     }
 }
 
-fn config(layers: &[Layer]) -> Result<ImageConfiguration, oci_spec::OciSpecError> {
-    let diff_ids: Vec<String> = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
-    ImageConfigurationBuilder::default()
-        .architecture(Arch::Amd64)
-        .os(Os::Linux)
-        .created("1970-01-01T00:00:01Z")
-        .config(ConfigBuilder::default().build()?)
-        .rootfs(RootFsBuilder::default().typ("layers").diff_ids(diff_ids).build()?)
-        .build()
-}
-
-fn layer_descriptor(layer: &Layer) -> Result<Descriptor, oci_spec::OciSpecError> {
-    let annotations = layer.place.annotations().into_iter().collect();
-    descriptor(MediaType::ImageLayerZstd, layer.digest, layer.size, Some(annotations))
-}
-
-fn descriptor(
-    media_type: MediaType,
-    digest: Digest,
-    size: u64,
-    annotations: Option<HashMap<String, String>>,
-) -> Result<Descriptor, oci_spec::OciSpecError> {
-    let digest: oci_spec::image::Digest = digest.to_string().parse()?;
-    let builder = DescriptorBuilder::default().media_type(media_type).digest(digest).size(size);
-    match annotations {
-        Some(annotations) => builder.annotations(annotations).build(),
-        None => builder.build(),
+fn layer_descriptor(layer: &Layer) -> DescriptorJson {
+    DescriptorJson {
+        annotations: layer.place.annotations().into_iter().collect(),
+        digest: layer.digest.to_string(),
+        media_type: blob::LAYER_TYPE.to_owned(),
+        size: layer.size,
     }
 }
 
-/// JSON with sorted keys: the types hold hash maps, whose order changes from run to run.
-fn sorted(value: &impl serde::Serialize) -> Result<Vec<u8>, ManifestError> {
-    serde_json::to_value(value)
-        .and_then(|value| serde_json::to_vec(&value))
-        .map_err(|source| ManifestError::Json { what: "manifest", source: source.into() })
+fn json(what: &'static str, value: &impl Serialize) -> Result<Vec<u8>, ManifestError> {
+    serde_json::to_vec(value).map_err(|source| ManifestError::Json { what, source })
 }
 
 impl Manifest {
     /// Digest and size of the config that a manifest names.
     pub fn config_of(manifest: &[u8]) -> Result<(Digest, u64), ManifestError> {
         let manifest = parse(manifest)?;
-        Ok((own_digest(manifest.config())?, manifest.config().size()))
+        Ok((own_digest(&manifest.config)?, manifest.config.size))
     }
 
     /// Digests of all blobs that a manifest names.
     pub fn blobs_of(manifest: &[u8]) -> Result<Vec<Digest>, ManifestError> {
         let manifest = parse(manifest)?;
-        std::iter::once(manifest.config()).chain(manifest.layers()).map(own_digest).collect()
+        std::iter::once(&manifest.config).chain(&manifest.layers).map(own_digest).collect()
     }
 
     /// Reads a manifest with its config.
     pub fn parse(manifest: &[u8], config: &[u8]) -> Result<Self, ManifestError> {
         let manifest = parse(manifest)?;
-        let config = ImageConfiguration::from_reader(config)
+        let config: ConfigJson = serde_json::from_slice(config)
             .map_err(|source| ManifestError::Json { what: "config", source })?;
-        let diff_ids = config.rootfs().diff_ids();
-        if diff_ids.len() != manifest.layers().len() {
+        let diff_ids = &config.rootfs.diff_ids;
+        if diff_ids.len() != manifest.layers.len() {
             return Err(not_a_bundle("its config names another number of layers"));
         }
         let layers = manifest
-            .layers()
+            .layers
             .iter()
             .zip(diff_ids)
             .enumerate()
             .map(|(index, (descriptor, diff_id))| read_layer(index, descriptor, diff_id))
             .collect::<Result<_, _>>()?;
-        let annotations: BTreeMap<&str, &str> = manifest
-            .annotations()
-            .iter()
-            .flatten()
-            .map(|(key, value)| (key.as_str(), value.as_str()))
-            .collect();
         let text = |key: &str| {
-            annotations.get(key).copied().ok_or_else(|| not_a_bundle(format!("it has no annotation `{key}`")))
+            manifest
+                .annotations
+                .get(key)
+                .map(String::as_str)
+                .ok_or_else(|| not_a_bundle(format!("it has no annotation `{key}`")))
         };
         let number = |key: &str| {
             text(key)?.parse().map_err(|_| not_a_bundle(format!("the annotation `{key}` is no number")))
@@ -208,32 +237,30 @@ impl Manifest {
             files: number(FILES)?,
             unpacked_size: number(UNPACKED_SIZE)?,
             layers,
-            config: own_digest(manifest.config())?,
-            config_size: manifest.config().size(),
+            config: own_digest(&manifest.config)?,
+            config_size: manifest.config.size,
         })
     }
 }
 
-fn parse(manifest: &[u8]) -> Result<ImageManifest, ManifestError> {
-    ImageManifest::from_reader(manifest).map_err(|source| ManifestError::Json { what: "manifest", source })
+fn parse(manifest: &[u8]) -> Result<ManifestJson, ManifestError> {
+    serde_json::from_slice(manifest).map_err(|source| ManifestError::Json { what: "manifest", source })
 }
 
-fn own_digest(descriptor: &Descriptor) -> Result<Digest, ManifestError> {
-    let text = descriptor.digest().to_string();
-    text.parse().map_err(|error| not_a_bundle(format!("{error}")))
+fn own_digest(descriptor: &DescriptorJson) -> Result<Digest, ManifestError> {
+    descriptor.digest.parse().map_err(|error| not_a_bundle(format!("{error}")))
 }
 
-fn read_layer(index: usize, descriptor: &Descriptor, diff_id: &str) -> Result<Layer, ManifestError> {
-    if descriptor.media_type().to_string() != blob::LAYER_TYPE {
-        return Err(not_a_bundle(format!("layer {index} is a {}", descriptor.media_type())));
+fn read_layer(index: usize, descriptor: &DescriptorJson, diff_id: &str) -> Result<Layer, ManifestError> {
+    if descriptor.media_type != blob::LAYER_TYPE {
+        return Err(not_a_bundle(format!("layer {index} is a {}", descriptor.media_type)));
     }
-    let annotations = descriptor.annotations().as_ref();
-    let get = |key: &str| annotations.and_then(|map| map.get(key)).map(String::as_str);
+    let get = |key: &str| descriptor.annotations.get(key).map(String::as_str);
     let place =
         TocPlace::from_annotations(get).map_err(|error| ManifestError::Place { layer: index, error })?;
     Ok(Layer {
         digest: own_digest(descriptor)?,
-        size: descriptor.size(),
+        size: descriptor.size,
         diff_id: diff_id.parse().map_err(|error| not_a_bundle(format!("{error}")))?,
         place,
     })

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::bundle::manifest::MANIFEST_TYPE;
 use crate::model::{Digest, Reference, Role, Version, nearest};
 
 /// OCI's annotation for a manifest's name.
@@ -92,7 +93,7 @@ impl Index {
     pub fn add(&mut self, bundle: &Tagged) {
         let name = format!("{}:{}", bundle.role, bundle.version);
         self.manifests.push(Descriptor {
-            media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
+            media_type: MANIFEST_TYPE.to_owned(),
             digest: bundle.digest.to_string(),
             size: bundle.size,
             annotations: Map::from_iter([(REF_NAME.to_owned(), Value::from(name))]),

@@ -14,13 +14,13 @@ use super::client;
 use super::connection::Connection;
 use super::error::{Reason, TransportError};
 use super::identity::Keyring;
-use super::names::Names;
+use super::names;
 use super::process::Place;
 use super::prompt_acks::prompt_acks;
 use super::route::{Hop, Routes};
 use super::target::{SshOptions, SshTarget, Target, Via};
 
-/// Connects to nodes. Passphrases, looked-up names and jump hosts are shared by all it connects to.
+/// Connects to nodes. Passphrases and jump hosts are shared by all it connects to.
 #[derive(Clone)]
 pub struct Connector(Arc<State>);
 
@@ -28,7 +28,6 @@ struct State {
     options: SshOptions,
     routes: OnceCell<Routes>,
     keyring: Keyring,
-    names: Names,
     jumps: Mutex<HashMap<String, Arc<Mutex<Option<Connection>>>>>,
 }
 
@@ -46,7 +45,6 @@ impl Connector {
         Self(Arc::new(State {
             routes: OnceCell::new(),
             keyring: Keyring::new(options.ask.clone()),
-            names: Names::default(),
             jumps: Mutex::default(),
             options,
         }))
@@ -146,14 +144,12 @@ impl State {
     async fn dial(&self, hop: &Hop) -> Result<TcpStream, Reason> {
         let after = hop.connect_timeout;
         timeout(after, async {
-            let addresses = self
-                .names
-                .lookup(&hop.host)
+            let addresses = names::lookup(&hop.host, hop.port)
                 .await
                 .map_err(|source| Reason::Resolve { host: hop.host.clone(), source })?;
             let mut last = io::Error::from(io::ErrorKind::NotFound);
             for address in addresses {
-                match TcpStream::connect((address, hop.port)).await {
+                match TcpStream::connect(address).await {
                     Ok(stream) => {
                         // Small requests and answers go back and forth; a failure costs only time.
                         let _slower = stream.set_nodelay(true);

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use super::error::{Reason, TransportError};
-use super::names::Names;
+use super::names;
 use super::process::{
     Exit, ExitFrom, Input, Place, Process, Stderr, StderrFrom, Stdin, Stdout, StdoutFrom, Through, Tunnel,
 };
@@ -42,13 +42,12 @@ pub(super) fn exec(place: &Arc<Place>, command: &str) -> Result<Process, Transpo
 /// Connects to a port.
 pub(super) async fn forward(place: &Place, host: &str, port: u16) -> Result<Tunnel, TransportError> {
     let what = || format!("connect to {host}:{port}");
-    let addresses = Names::default()
-        .lookup(host)
+    let addresses = names::lookup(host, port)
         .await
         .map_err(|source| place.error(Reason::Resolve { host: host.to_owned(), source }))?;
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for address in addresses {
-        match TcpStream::connect((address, port)).await {
+        match TcpStream::connect(address).await {
             Ok(stream) => return Ok(Tunnel(Through::Local(stream))),
             Err(error) => last = error,
         }
