@@ -19,11 +19,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-#[expect(dead_code, reason = "the tests use all of it")]
-#[path = "../tests/support/node.rs"]
-mod lab;
+/// What of the tests' support makes a node.
+#[allow(dead_code, reason = "the tests use all of it")]
+#[path = "../tests/support"]
+mod support {
+    pub(crate) mod clock;
+    pub(crate) mod fixture;
+    pub(crate) mod net;
+    pub(crate) mod node;
+}
 
-use lab::{Lab, Session, activation, noise, service};
+use support::node::{Lab, Session, activation, noise, service, until};
 
 /// Swaps in each series.
 const SWAPS: usize = 200;
@@ -196,7 +202,7 @@ fn await_no_guard(lab: &Lab) {
         let file = File::open(&path).unwrap();
         rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared).is_ok()
     };
-    lab::until("the guard goes", 10, free);
+    until("the guard goes", 10, free);
 }
 
 /// Calls of one kind: how many an activation makes, and how long one waits.

@@ -14,6 +14,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+#[path = "../tests/support/net.rs"]
+mod net;
 #[path = "../tests/support/sshd.rs"]
 mod sshd;
 
@@ -24,6 +26,7 @@ struct Bench {
     runs: usize,
     base: PathBuf,
     ssh: String,
+    address: std::net::Ipv4Addr,
 }
 
 fn main() {
@@ -44,7 +47,7 @@ fn main() {
         base.join("known_hosts").display()
     );
     let runs = std::env::var("WINDLASS_BENCH_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(3);
-    let bench = Bench { runs, base, ssh };
+    let bench = Bench { runs, base, ssh, address: sshd.address() };
     bench.cluster(&sshd);
     if sets.is_empty() {
         sets = bench.make_sets();
@@ -89,10 +92,11 @@ impl Bench {
         let at = self.base.display();
         let text = format!(
             "schema = 1\nname = \"bench\"\n[ssh]\nport = {}\nidentity = \"{}\"\nknown_hosts = \"{at}/known_hosts\"\n\
-             [nodes.n1]\naddress = \"127.0.0.1\"\nroot = \"{at}/n1\"\nroles = [\"app\"]\n\
+             [nodes.n1]\naddress = \"{}\"\nroot = \"{at}/n1\"\nroles = [\"app\"]\n\
              [rollout]\nmin_healthy = \"2s\"\n",
             sshd.port,
-            sshd.client_key().display()
+            sshd.client_key().display(),
+            sshd.address()
         );
         write(&self.base.join("project/cluster.toml"), &text);
         write(&self.base.join("project/conf/app/app.conf"), "line = 0\n");
@@ -152,7 +156,7 @@ impl Bench {
     }
 
     fn rsync(&self, options: &str, from: &str, to: &str) -> String {
-        format!("rsync {options} -e '{}' {from}/ 127.0.0.1:{}/{to}/", self.ssh, self.base.display())
+        format!("rsync {options} -e '{}' {from}/ {}:{}/{to}/", self.ssh, self.address, self.base.display())
     }
 
     fn first(&self) {
@@ -174,7 +178,8 @@ impl Bench {
             println!("  {name}: {peer:.2} s; windlass takes {:.2} of it", own / peer);
         }
         // The limit: only the bytes, which nobody unpacks, checks or writes.
-        let bytes = format!("cat project/out/blobs/sha256/* | {} 127.0.0.1 'cat >/dev/null'", self.ssh);
+        let bytes =
+            format!("cat project/out/blobs/sha256/* | {} {} 'cat >/dev/null'", self.ssh, self.address);
         let limit = self.time("true", &bytes);
         println!("  the bundle's bytes through ssh to /dev/null: {limit:.2} s");
     }

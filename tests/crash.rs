@@ -3,19 +3,20 @@
 //! Kills at random moments and at each system call that gives something a name; each such call failing; Ctrl-C
 //! once and twice; a full disk; a limit on the size of files; builds beside builds and beside gc.
 //!
-//! `WINDLASS_LONG=1` kills 300 times at random instead of 20.
-//!
 //! After each: every blob has the name that its content gives it, the index is the old or the new one, `verify`
 //! finds nothing, and building again gives the digests that an undisturbed build gives.
 
+use crate::support::bench::sleeps;
+use crate::support::node::wait_until;
 use crate::support::project;
+use crate::support::seed::{Random, seed};
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use project::{
@@ -110,33 +111,58 @@ fn interrupt(child: &Child) {
     let _ = kill_process(Pid::from_child(child), Signal::INT);
 }
 
-fn rounds() -> usize {
-    if std::env::var_os("WINDLASS_LONG").is_some() { 300 } else { 20 }
+/// What the threads of a process have used of processors.
+fn processor_time(pid: u32) -> Duration {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let used = |thread: fs::DirEntry| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    };
+    Duration::from_nanos(threads.filter_map(used).sum())
+}
+
+/// Waits until a build has used so much processor time, or has ended; what it has used.
+fn progress(child: &mut Child, wanted: Duration) -> Duration {
+    let mut used = Duration::ZERO;
+    while used < wanted && child.try_wait().unwrap().is_none() {
+        used = used.max(processor_time(child.id()));
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    used
+}
+
+/// Kills builds at moments of their progress that a seed chooses, until so many were killed before their end.
+fn killed_at_moments(wanted: usize) {
+    let bench = Bench::new(12);
+    let mut child = bench.spawn(&["build", "--locked"]);
+    let whole = progress(&mut child, Duration::MAX);
+    assert!(child.wait().unwrap().success());
+    let mut random = Random::new(seed(1));
+    let (mut killed, mut rounds) = (0, 0);
+    while killed < wanted {
+        rounds += 1;
+        assert!(rounds < wanted * 10, "{killed} of {rounds} builds were killed before their end");
+        bench.reset();
+        // Progress rather than time: it does not depend on what else the machine does.
+        let part = u32::try_from(random.below(1000)).unwrap();
+        let mut child = bench.spawn(&["build", "--locked"]);
+        let used = progress(&mut child, whole * part / 1000);
+        child.kill().unwrap();
+        killed += usize::from(child.wait().unwrap().signal() == Some(9));
+        bench.check_again(&format!("round {rounds}, killed after {used:?} of {whole:?}"));
+    }
+    eprintln!("{killed} of {rounds} builds were killed before their end");
 }
 
 #[test]
 fn killed_at_any_moment() {
-    let bench = Bench::new(12);
-    let started = Instant::now();
-    bench.project.build();
-    let whole = started.elapsed();
-    let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
-    let mut state = u64::try_from(seed & u128::from(u64::MAX)).unwrap() | 1;
-    let mut killed = 0;
-    for round in 0..rounds() {
-        bench.reset();
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        // Moments over the whole of the build, of which later ones are the more interesting.
-        let delay = whole.mul_f64(f64::from(u32::try_from(state % 1000).unwrap()) / 900.0);
-        let mut child = bench.spawn(&["build", "--locked"]);
-        std::thread::sleep(delay);
-        child.kill().unwrap();
-        killed += usize::from(child.wait().unwrap().signal() == Some(9));
-        bench.check_again(&format!("round {round}, seed {seed}, killed after {delay:?}"));
-    }
-    eprintln!("{killed} of {} builds were killed before their end", rounds());
+    killed_at_moments(20);
+}
+
+#[test]
+#[ignore = "long: kills 300 builds, about 10 minutes"]
+fn long_killed_at_any_moment() {
+    killed_at_moments(300);
 }
 
 /// Calls that a build makes to give something a name, to make it last, or to make room.
@@ -240,13 +266,14 @@ fn interrupted_once_and_twice() {
     let out = Utf8PathBuf::from_path_buf(bench.project.path("out")).unwrap();
     let held = DirLock::wait(&out, LockKind::Exclusive, &windlass::model::Cancel::new()).unwrap();
     let mut child = bench.spawn(&["build"]);
-    while child.try_wait().unwrap().is_none() {
-        // The first may come before it is listened for, which ends it as well.
-        std::thread::sleep(Duration::from_millis(50));
+    let before = sleeps(child.id());
+    wait_until("it waits for the lock", || sleeps(child.id()) > before + 20);
+    wait_until("it has ended", || {
         interrupt(&child);
-    }
+        child.try_wait().unwrap().is_some()
+    });
     let status = child.wait().unwrap();
-    assert!(status.code() == Some(130) || status.signal() == Some(2), "{status}");
+    assert_eq!(status.code(), Some(130), "{status}");
     drop(held);
     bench.check_again("interrupted twice");
 }

@@ -50,8 +50,8 @@ fn a_node_that_lies_is_found_out_in_bounded_memory() {
     std::fs::write(dir.join("known_hosts"), sshd.known_hosts()).unwrap();
     let user = std::process::Command::new("id").arg("-un").output().unwrap();
     let user = String::from_utf8(user.stdout).unwrap().trim().to_owned();
-    let (port, key) = (sshd.port, sshd.client_key());
-    let reach = |_| format!("address = \"127.0.0.1\"\nport = {port}\nuser = {user:?}\nidentity = {key:?}\n");
+    let (address, port, key) = (sshd.address(), sshd.port, sshd.client_key());
+    let reach = |_| format!("address = \"{address}\"\nport = {port}\nuser = {user:?}\nidentity = {key:?}\n");
     let policy = "progress_deadline = \"3s\"\ngate_timeout = \"2s\"\nconfirm_within = \"4s\"";
     let cluster = Cluster::new(1, policy, reach);
     cluster.write(policy, &format!("[ssh]\nknown_hosts = {:?}", dir.join("known_hosts")), reach);

@@ -91,7 +91,7 @@ pub fn run(root: &Root, role: &Role, lock: File) -> Result<(), AgentError> {
     // Until the role itself is gone, whatever fails may work the next time.
     while dir.path().exists() {
         match look(root, &dir) {
-            Ok(Some(pause)) => std::thread::sleep(pause),
+            Ok(Some(pause)) => boot::sleep(pause),
             Ok(None) => {
                 let alone = DirLock::attempt(dir.path(), LockKind::Exclusive)?;
                 if alone.is_some() && root.state_of(&dir).is_ok_and(|state| at_rest(&state)) {
@@ -101,7 +101,7 @@ pub fn run(root: &Root, role: &Role, lock: File) -> Result<(), AgentError> {
                 drop(alone);
                 std::thread::sleep(Duration::from_millis(20));
             }
-            Err(_) => std::thread::sleep(AGAIN),
+            Err(_) => boot::sleep(AGAIN),
         }
     }
     Ok(())

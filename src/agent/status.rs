@@ -157,13 +157,127 @@ pub(super) fn status(root: Option<&Root>, role: Option<&Role>) -> Result<NodeSta
 }
 
 fn of_role(root: &Root, dir: &RoleDir) -> RoleStatus {
-    let state = match root.state_of(dir) {
-        Ok(state) => state,
+    let mut reading = Reading::of(root, dir);
+    for _ in 1..READINGS {
+        if reading.is_consistent() {
+            break;
+        }
+        reading = Reading::of(root, dir);
+    }
+    reading.describe(dir)
+}
+
+/// How often a role is read while operations change it between the journal and the link.
+const READINGS: usize = 5;
+
+/// What a role's journal, link and process say at one moment.
+///
+/// The role's lock is held shared meanwhile, so that no operation changes one after another was read. Where that is
+/// refused the role is busy, and was so before the journal was read: a reading never shows an operation under way of
+/// a role that it shows as idle.
+struct Reading {
+    busy: bool,
+    state: State,
+    link: Result<Option<ReleaseName>, AgentError>,
+    process: Process,
+    problem: Option<String>,
+}
+
+impl Reading {
+    fn of(root: &Root, dir: &RoleDir) -> Self {
+        let lock = DirLock::attempt(dir.path(), LockKind::Shared);
         // A node with one broken journal still tells about the rest.
-        Err(error) => return broken(dir, &AgentError::from(error)),
-    };
-    let (process, problem) = process(dir);
-    describe(dir, &state, process, problem)
+        let (state, problem) = match root.state_of(dir) {
+            Ok(state) => (state, None),
+            Err(error) => (State::default(), Some(AgentError::from(error).full())),
+        };
+        let link = desk::link(dir);
+        let (process, no_process) = process(dir);
+        Self { busy: matches!(lock, Ok(None)), state, link, process, problem: problem.or(no_process) }
+    }
+
+    /// Whether the journal and the link belong together, as far as that can be told.
+    fn is_consistent(&self) -> bool {
+        !self.busy || self.moved().is_none()
+    }
+
+    /// The link's target, where it is not what the journal of an idle role says.
+    fn moved(&self) -> Option<&Option<ReleaseName>> {
+        let idle = self.state.phase == Phase::Idle;
+        self.link.as_ref().ok().filter(|link| idle && **link != self.state.current)
+    }
+
+    fn describe(self, dir: &RoleDir) -> RoleStatus {
+        let moved = self.moved().map(|link| {
+            let (path, link, journal) = (dir.current(), link.clone(), self.state.current.clone());
+            AgentError::LinkMoved { path, link, journal }.to_string()
+        });
+        let Self { busy, state, link, process, problem } = self;
+        let problem = problem.or_else(|| link.err().map(|error| error.full())).or(moved);
+        let present = |known: &&super::state::Known| !known.removed;
+        let current = state.current.clone();
+        let unit_of = |release: &ReleaseName| Unit::read(&dir.release_service(release)).ok().flatten();
+        let unit = current.as_ref().and_then(unit_of);
+        let failed = process.release.as_ref().filter(|_| process.state == ProcessState::Failed);
+        let said = failed.and_then(|release| words::of_service(dir, release, &unit_of(release)?));
+        let left = |deadline: &Deadline| {
+            (deadline.boot == boot::id()).then(|| deadline.at_ms.saturating_sub(millis(boot::now())))
+        };
+        RoleStatus {
+            role: dir.role().clone(),
+            version: current.as_ref().map(|release| release.version().clone()),
+            digest: current
+                .as_ref()
+                .and_then(|release| state.releases.get(release))
+                .map(|known| known.bundle),
+            release: current,
+            prior: state.prior().cloned(),
+            staged: state
+                .releases
+                .iter()
+                .filter(|(_, known)| present(known))
+                .map(|(release, known)| StagedStatus {
+                    release: release.clone(),
+                    digest: known.bundle,
+                    good: known.good,
+                    pinned: known.pinned,
+                    product: unit_of(release).and_then(|unit| unit.product),
+                })
+                .collect(),
+            bad: state
+                .releases
+                .iter()
+                .filter(|(_, known)| present(known))
+                .filter_map(|(release, known)| {
+                    Some(BadStatus { release: release.clone(), why: known.bad.clone()? })
+                })
+                .collect(),
+            process: process.state,
+            pid: process.pid,
+            said,
+            runs: process.release,
+            unconfirmed: state.unconfirmed.as_ref().map(|waiting| UnconfirmedStatus {
+                from: waiting.from.clone(),
+                left_ms: waiting.deadline.as_ref().and_then(left),
+            }),
+            interrupted: match &state.phase {
+                Phase::Idle => None,
+                Phase::Activating { .. } => Some("activating".to_owned()),
+                Phase::RollingBack { .. } => Some("rolling-back".to_owned()),
+            },
+            busy,
+            problem,
+            opened: state.opened.clone(),
+            gave_up: state.gave_up.clone(),
+            kind: unit.as_ref().map(|unit| unit.kind),
+            api: unit.as_ref().and_then(|unit| unit.api.clone()),
+            product: unit.as_ref().and_then(|unit| unit.product.clone()),
+            probe: unit.and_then(|unit| unit.ready),
+            settings: state.settings.clone(),
+            ended: state.errand.as_ref().and_then(|(_, ended)| ended.clone()),
+            errand: state.errand.as_ref().map(|(errand, _)| errand.clone()),
+        }
+    }
 }
 
 /// Whether a killed run left something, or an activation waits without a guard; if so, and if nobody is at the
@@ -192,81 +306,5 @@ fn process(dir: &RoleDir) -> (Process, Option<String>) {
             let nothing = Process { state: ProcessState::Unknown, pid: None, release: None };
             (nothing, Some(AgentError::from(error).full()))
         }
-    }
-}
-
-fn broken(dir: &RoleDir, error: &AgentError) -> RoleStatus {
-    describe(dir, &State::default(), process(dir).0, Some(error.full()))
-}
-
-fn describe(dir: &RoleDir, state: &State, process: Process, problem: Option<String>) -> RoleStatus {
-    let link = desk::link(dir);
-    let problem = problem.or_else(|| match &link {
-        Err(error) => Some(error.full()),
-        Ok(link) if *link != state.current && state.phase == Phase::Idle => {
-            let (path, link, journal) = (dir.current(), link.clone(), state.current.clone());
-            Some(AgentError::LinkMoved { path, link, journal }.to_string())
-        }
-        Ok(_) => None,
-    });
-    let present = |known: &&super::state::Known| !known.removed;
-    let current = state.current.clone();
-    let unit_of = |release: &ReleaseName| Unit::read(&dir.release_service(release)).ok().flatten();
-    let unit = current.as_ref().and_then(unit_of);
-    let failed = process.release.as_ref().filter(|_| process.state == ProcessState::Failed);
-    let said = failed.and_then(|release| words::of_service(dir, release, &unit_of(release)?));
-    let left = |deadline: &Deadline| {
-        (deadline.boot == boot::id()).then(|| deadline.at_ms.saturating_sub(millis(boot::now())))
-    };
-    RoleStatus {
-        role: dir.role().clone(),
-        version: current.as_ref().map(|release| release.version().clone()),
-        digest: current.as_ref().and_then(|release| state.releases.get(release)).map(|known| known.bundle),
-        release: current,
-        prior: state.prior().cloned(),
-        staged: state
-            .releases
-            .iter()
-            .filter(|(_, known)| present(known))
-            .map(|(release, known)| StagedStatus {
-                release: release.clone(),
-                digest: known.bundle,
-                good: known.good,
-                pinned: known.pinned,
-                product: unit_of(release).and_then(|unit| unit.product),
-            })
-            .collect(),
-        bad: state
-            .releases
-            .iter()
-            .filter(|(_, known)| present(known))
-            .filter_map(|(release, known)| {
-                Some(BadStatus { release: release.clone(), why: known.bad.clone()? })
-            })
-            .collect(),
-        process: process.state,
-        pid: process.pid,
-        said,
-        runs: process.release,
-        unconfirmed: state.unconfirmed.as_ref().map(|waiting| UnconfirmedStatus {
-            from: waiting.from.clone(),
-            left_ms: waiting.deadline.as_ref().and_then(left),
-        }),
-        interrupted: match &state.phase {
-            Phase::Idle => None,
-            Phase::Activating { .. } => Some("activating".to_owned()),
-            Phase::RollingBack { .. } => Some("rolling-back".to_owned()),
-        },
-        busy: matches!(DirLock::attempt(dir.path(), LockKind::Shared), Ok(None)),
-        problem,
-        opened: state.opened.clone(),
-        gave_up: state.gave_up.clone(),
-        kind: unit.as_ref().map(|unit| unit.kind),
-        api: unit.as_ref().and_then(|unit| unit.api.clone()),
-        product: unit.as_ref().and_then(|unit| unit.product.clone()),
-        probe: unit.and_then(|unit| unit.ready),
-        settings: state.settings.clone(),
-        ended: state.errand.as_ref().and_then(|(_, ended)| ended.clone()),
-        errand: state.errand.as_ref().map(|(errand, _)| errand.clone()),
     }
 }

@@ -2,10 +2,13 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::node::{Lab, activation, service, until};
+use crate::support::bench::{end_all, processes};
+use crate::support::node::{Lab, activation, service, wait_until};
 
 /// A node that runs 1.0, confirmed, with 2.0 staged.
 fn ready() -> (Lab, String, String) {
@@ -23,43 +26,56 @@ fn move_on(lab: &Lab, first: &str, second: &str, within: &str) {
     assert_eq!(done["guarded"], json!(true));
 }
 
-fn guards(root: &str) -> Vec<u32> {
-    let all = std::fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
-    all.filter(|pid: &u32| {
+/// The guards of a lab's node that live.
+pub(crate) fn guards_of(lab: &Lab) -> Vec<u32> {
+    let root = lab.root.to_str().unwrap();
+    processes(|pid| {
         let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.contains("\0guard\0") && line.contains(root)
     })
-    .collect()
 }
 
-pub(crate) fn guards_of(lab: &Lab) -> Vec<u32> {
-    guards(lab.root.to_str().unwrap())
+/// Waits until the role needs no guard any more.
+#[track_caller]
+pub(crate) fn wait_for_guards(lab: &Lab) {
+    wait_until("the guard is done", || guards_of(lab).is_empty());
+}
+
+/// Kills the node's guards, and waits for their ends.
+#[track_caller]
+pub(crate) fn kill_guards(lab: &Lab) {
+    let guards = guards_of(lab);
+    end_all(|pid| guards.contains(&pid));
+}
+
+/// Whether a process catches a signal, by its number.
+fn catches(pid: u32, signal: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    caught.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 #[test]
 fn the_guard_goes_back_when_the_controller_is_gone() {
     let (lab, first, second) = ready();
-    move_on(&lab, &first, &second, "2500ms");
+    move_on(&lab, &first, &second, "10m");
     lab.done(&json!({ "op": "service-start", "role": "web" }));
     assert_eq!(lab.http()["version"], "2.0");
-    // A hang-up of the session that started it does not reach it.
+    // A hang-up of the session that started it does not reach it: this one moves the link, as nothing else looks.
     let [guard] = *guards_of(&lab) else { panic!("one guard: {:?}", guards_of(&lab)) };
+    wait_until("it is past its beginning", || catches(guard, 1));
     let hang_up = std::process::Command::new("kill").args(["-HUP", &guard.to_string()]).status();
     assert!(hang_up.unwrap().success());
-    std::thread::sleep(std::time::Duration::from_millis(100));
-    assert_eq!(guards_of(&lab), [guard]);
-    until("the guard goes back", 15, || {
+    lab.advance(Duration::from_mins(10));
+    wait_until("the guard goes back", || {
         let link = std::fs::read_link(lab.root.join("roles/web/current")).unwrap();
         link.to_str().unwrap().ends_with(&first)
     });
-    until("the service is back", 15, || {
-        crate::support::node::ask(lab.port).is_some_and(|answer| answer["version"] == "1.0")
-    });
-    until("the guard is done", 5, || guards_of(&lab).is_empty());
+    wait_until("the service is back", || lab.answers("1.0"));
+    wait_for_guards(&lab);
     let status = lab.status();
-    assert_eq!(status["bad"], json!([{ "release": second, "why": "not confirmed within 2s 500ms" }]));
+    assert_eq!(status["bad"], json!([{ "release": second, "why": "not confirmed within 10m" }]));
     // The controller that comes back finds the truth.
     let late = lab.call(&json!({ "op": "confirm", "role": "web", "release": second }));
     assert_eq!(late["error"]["kind"], "not-current");
@@ -69,27 +85,26 @@ fn the_guard_goes_back_when_the_controller_is_gone() {
 #[test]
 fn a_service_that_was_stopped_to_be_started_again_is_started() {
     let (lab, first, second) = ready();
-    let stop = json!({ "op": "service-stop", "role": "web", "start_within": "600ms" });
+    let stop = json!({ "op": "service-stop", "role": "web", "start_within": "10m" });
     // A restart whose controller died between the two.
     lab.done(&stop);
-    until("the service is back", 10, || {
-        crate::support::node::ask(lab.port).is_some_and(|answer| answer["version"] == "1.0")
-    });
-    until("the guard is done", 5, || guards_of(&lab).is_empty());
+    lab.advance(Duration::from_mins(10));
+    wait_until("the service is back", || lab.answers("1.0"));
+    wait_for_guards(&lab);
     // In an activation it goes back at once, not when the time to confirm is over, and nothing is to blame.
-    let done = lab.done(&activation(Some(&first), &second, Some("10m")));
+    let done = lab.done(&activation(Some(&first), &second, Some("5h")));
     assert_eq!(done["guarded"], json!(true));
     lab.done(&stop);
-    until("the service is back", 10, || {
-        crate::support::node::ask(lab.port).is_some_and(|answer| answer["version"] == "1.0")
-    });
+    lab.advance(Duration::from_mins(10));
+    wait_until("the service is back", || lab.answers("1.0"));
     let status = lab.status();
     assert_eq!((&status["release"], &status["bad"]), (&json!(first), &json!([])));
-    // Whoever starts it in time is not disturbed.
+    // A service that is started in time is not disturbed: its guard ends, and there is no other.
     lab.done(&stop);
     lab.done(&json!({ "op": "service-start", "role": "web" }));
     let pid = lab.status()["pid"].clone();
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    wait_for_guards(&lab);
+    lab.advance(Duration::from_mins(10));
     assert_eq!(lab.status()["pid"], pid);
     assert!(guards_of(&lab).is_empty());
 }
@@ -97,37 +112,38 @@ fn a_service_that_was_stopped_to_be_started_again_is_started() {
 #[test]
 fn a_confirmation_ends_the_guard() {
     let (lab, first, second) = ready();
-    move_on(&lab, &first, &second, "2s");
-    assert!(lab.status()["unconfirmed"]["left_ms"].as_u64().unwrap() <= 2000);
+    move_on(&lab, &first, &second, "10m");
+    assert!(lab.status()["unconfirmed"]["left_ms"].as_u64().unwrap() <= 600_000);
     lab.done(&json!({ "op": "confirm", "role": "web", "release": second }));
-    until("the guard is done", 5, || guards_of(&lab).is_empty());
-    std::thread::sleep(std::time::Duration::from_millis(2200));
+    wait_for_guards(&lab);
+    lab.advance(Duration::from_mins(10));
+    // Looking starts a guard where something waits for one.
     assert_eq!(lab.current().as_deref(), Some(&*second));
     assert_eq!(lab.status()["unconfirmed"], Value::Null);
+    assert!(guards_of(&lab).is_empty());
 }
 
 #[test]
 fn a_killed_guard_is_replaced_and_an_expired_activation_taken_back() {
     let (lab, first, second) = ready();
-    move_on(&lab, &first, &second, "4s");
+    move_on(&lab, &first, &second, "10m");
     let before = guards_of(&lab);
-    for pid in &before {
-        assert!(
-            std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success()
-        );
-    }
+    kill_guards(&lab);
     // Whatever runs next sees to it: here, somebody who only looks.
-    until("another guard lives", 5, || {
+    wait_until("another guard lives", || {
         lab.status();
         guards_of(&lab).iter().any(|pid| !before.contains(pid))
     });
     assert_eq!(lab.current().as_deref(), Some(&*second));
-    for pid in guards_of(&lab) {
-        let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
-    }
-    std::thread::sleep(std::time::Duration::from_millis(4200));
-    // Nobody has looked meanwhile; the first who does sees to it.
-    until("it went back", 10, || lab.current().as_deref() == Some(&*first));
+    wait_until("no guard is left", || {
+        kill_guards(&lab);
+        guards_of(&lab).is_empty()
+    });
+    lab.advance(Duration::from_mins(10));
+    let link = std::fs::read_link(lab.root.join("roles/web/current")).unwrap();
+    assert!(link.ends_with(&second), "nothing has looked meanwhile");
+    // The first that looks sees to it.
+    wait_until("it went back", || lab.current().as_deref() == Some(&*first));
     assert_eq!(lab.http()["version"], "1.0");
 }
 
@@ -135,8 +151,9 @@ fn a_killed_guard_is_replaced_and_an_expired_activation_taken_back() {
 fn with_nothing_to_go_back_to_the_guard_leaves_what_is_there() {
     let lab = Lab::new();
     let first = lab.stage(&lab.build("1.0", &service("1.0")));
-    lab.done(&activation(None, &first, Some("300ms")));
-    until("the guard gave up", 5, || {
+    lab.done(&activation(None, &first, Some("10m")));
+    lab.advance(Duration::from_mins(10));
+    wait_until("the guard gave up", || {
         let text = String::from_utf8(lab.run(&["journal", "web"]).stdout).unwrap();
         text.contains("guard-gave-up")
     });
@@ -192,48 +209,86 @@ fn one_guard_stands_in_for_whatever_activation_waits() {
     let mut first_guard = None;
     for n in 0..6 {
         let (from, to) = (&names[(n + 1) % 2], &names[n % 2]);
-        assert_eq!(session.ask(&activation(Some(from), to, Some("1m")))["done"]["guarded"], json!(true));
+        assert_eq!(session.ask(&activation(Some(from), to, Some("1h")))["done"]["guarded"], json!(true));
         let [guard] = *guards_of(&lab) else { panic!("one guard: {:?}", guards_of(&lab)) };
         assert_eq!(*first_guard.get_or_insert(guard), guard);
     }
     // A shorter deadline than the one that it waited for.
     assert_eq!(
-        session.ask(&activation(Some(&names[1]), &names[0], Some("1s")))["done"]["guarded"],
+        session.ask(&activation(Some(&names[1]), &names[0], Some("1m")))["done"]["guarded"],
         json!(true)
     );
-    until("it went back", 15, || lab.current().as_deref() == Some(&*names[1]));
-    until("the guard is done", 5, || guards_of(&lab).is_empty());
+    lab.advance(Duration::from_mins(1));
+    wait_until("it went back", || lab.current().as_deref() == Some(&*names[1]));
+    wait_for_guards(&lab);
 }
 
 #[test]
 fn status_is_quick_and_true_while_somebody_is_at_a_role() {
     let mut lab = Lab::new();
-    lab.vars = json!({ "stop": "3s" });
+    lab.vars = json!({ "stop": "2m" });
     let first = lab.promote(&lab.build("1.0", &service("1.0")));
     let mut files = service("2.0");
-    let stubborn = "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 0.1; done\n";
+    // It stops when it is let, and so does going back.
+    let stubborn = "#!/bin/sh\ntrap '' TERM\nwhile [ ! -e web/tmp/let ]; do sleep 0.1; done\n";
     files.insert("run.sh".to_owned(), (0o755, stubborn.into()));
     let second = lab.promote(&lab.build("2.0", &files));
     lab.done(&json!({ "op": "service-start", "role": "web" }));
-    // Going back takes as long as the service takes to be killed.
     let mut back = lab.session();
     back.send(&json!({ "op": "rollback", "role": "web", "why": "to see", "restart": true }));
     let mut session = lab.session();
-    let mut looks = 0;
-    until("the rollback is seen", 5, || {
-        session.ask(&json!({ "op": "status" }))["done"]["roles"][0]["interrupted"] == "rolling-back"
-    });
-    loop {
-        let begun = std::time::Instant::now();
-        let status = session.ask(&json!({ "op": "status" }))["done"]["roles"][0].clone();
-        let took = begun.elapsed();
+    let mut status = || session.ask(&json!({ "op": "status" }))["done"]["roles"][0].clone();
+    wait_until("the rollback is seen", || status()["interrupted"] == "rolling-back");
+    // None of these waits for the rollback, which ends only after them.
+    for _ in 0..5 {
+        let status = status();
+        let said = (&status["interrupted"], &status["busy"], &status["release"]);
+        assert_eq!(said, (&json!("rolling-back"), &json!(true), &json!(second)), "{status}");
+    }
+    std::fs::write(lab.release(&second).join("web/tmp/let"), "").unwrap();
+    wait_until("the rollback has ended", || {
+        let status = status();
         if status["interrupted"] == Value::Null {
-            assert_eq!(status["release"], json!(first));
-            break;
+            assert_eq!(status["release"], json!(first), "{status}");
+            return true;
         }
         assert_eq!((&status["release"], &status["busy"]), (&json!(second), &json!(true)), "{status}");
-        assert!(took < std::time::Duration::from_secs(2), "{took:?}, of which 250 ms are waited");
-        looks += 1;
-    }
-    assert!(looks > 0);
+        false
+    });
+    assert_eq!(back.read()["done"]["to"], json!(first));
+}
+
+#[test]
+fn status_is_true_between_any_two_steps_of_an_operation() {
+    let lab = Lab::new();
+    let names =
+        [lab.promote(&lab.build("1.0", &service("1.0"))), lab.promote(&lab.build("2.0", &service("2.0")))];
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut session = lab.session();
+            let mut looks = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let status = session.ask(&json!({ "op": "status" }))["done"]["roles"][0].clone();
+                assert_eq!(status["problem"], Value::Null, "{status}");
+                // Nothing is killed here: what is under way is so because a process is at it.
+                assert!(status["interrupted"] == Value::Null || status["busy"] == json!(true), "{status}");
+                looks += 1;
+            }
+            looks
+        });
+        let mut session = lab.session();
+        for n in 0..100 {
+            let (from, to) = (&names[(n + 1) % 2], &names[n % 2]);
+            let back = json!({ "op": "rollback", "role": "web", "to": to, "why": "to see" });
+            let request = if n % 4 < 2 { activation(Some(from), to, None) } else { back };
+            let answer = session.ask(&request);
+            assert!(answer.get("done").is_some(), "{answer}");
+            if watcher.is_finished() {
+                break;
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(watcher.join().unwrap() > 0);
+    });
 }

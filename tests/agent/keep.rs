@@ -28,12 +28,12 @@ fn drift_names_what_changed_and_how() {
     }
     std::fs::remove_file(web.join("lib/1/part-1.txt")).unwrap();
     std::fs::write(web.join("lib/1/more.txt"), "").unwrap();
-    for name in ["conf/site.json", "conf/secret.conf"] {
+    for name in ["conf/site.conf", "conf/secret.conf"] {
         std::fs::remove_file(web.join(name)).unwrap();
         std::fs::write(web.join(name), "{}").unwrap();
     }
     std::fs::remove_file(web.join("VERSION")).unwrap();
-    symlink("server.py", web.join("VERSION")).unwrap();
+    symlink("GREETING-KEY", web.join("VERSION")).unwrap();
     std::fs::remove_file(web.join("data")).unwrap();
     symlink("/etc", web.join("data")).unwrap();
     // A directory replaced by a link to the same content elsewhere.
@@ -56,7 +56,7 @@ fn drift_names_what_changed_and_how() {
             "web/VERSION changed",
             "web/conf mode",
             "web/conf/secret.conf changed",
-            "web/conf/site.json changed",
+            "web/conf/site.conf changed",
             "web/data changed",
             "web/lib mode",
             "web/lib/0 mode",
@@ -146,11 +146,11 @@ fn healing_puts_back_what_is_known_and_names_the_rest() {
     std::fs::remove_file(web.join("lib/0/part-0.txt")).unwrap();
     std::fs::write(web.join("lib/0/part-0.txt"), "other").unwrap();
     std::fs::remove_file(web.join("VERSION")).unwrap();
-    symlink("server.py", web.join("VERSION")).unwrap();
+    symlink("GREETING-KEY", web.join("VERSION")).unwrap();
     std::fs::remove_file(web.join("data")).unwrap();
     symlink("/etc", web.join("data")).unwrap();
     std::fs::write(web.join("lib/1/more.txt"), "").unwrap();
-    for name in ["conf/site.json", "conf/secret.conf"] {
+    for name in ["conf/site.conf", "conf/secret.conf"] {
         std::fs::remove_file(web.join(name)).unwrap();
     }
     writable(&web.join("run.sh"));
@@ -166,7 +166,7 @@ fn healing_puts_back_what_is_known_and_names_the_rest() {
     writable(&lab.dir.join("elsewhere"));
     std::fs::remove_file(lab.dir.join("elsewhere/part-2.txt")).unwrap();
     // Through its inode, so that the object is changed as well; and one whose object is gone.
-    let server = web.join("server.py");
+    let server = web.join("GREETING-KEY");
     std::fs::set_permissions(&server, std::fs::Permissions::from_mode(0o644)).unwrap();
     let mut text = std::fs::read(&server).unwrap();
     text[0] = b'#';
@@ -187,7 +187,10 @@ fn healing_puts_back_what_is_known_and_names_the_rest() {
     let answer = lab.done(&heal);
     assert_eq!(answer["healed"], json!([]), "it was all done by hand: {answer}");
     assert_eq!(answer["extra"], json!(["web/lib/1/more.txt"]));
-    assert_eq!(left(&answer), ["web/conf/secret.conf", "web/conf/site.json", "web/lib/2", "web/server.py"]);
+    assert_eq!(
+        left(&answer),
+        ["web/GREETING-KEY", "web/conf/secret.conf", "web/conf/site.conf", "web/lib/2"]
+    );
     assert!(!lab.dir.join("elsewhere/part-2.txt").exists());
     assert_eq!(std::fs::read_dir(lab.root.join("roles/web")).unwrap().count(), 5, "no leftovers");
 
@@ -195,7 +198,7 @@ fn healing_puts_back_what_is_known_and_names_the_rest() {
     let mut with = heal.clone();
     let request = lab.stage_request(&built);
     with["with"] = json!({ "context": request["context"], "secrets": { "pw": "another" } });
-    assert_eq!(lab.done(&with)["healed"], json!([{ "path": "web/conf/site.json", "what": "missing" }]));
+    assert_eq!(lab.done(&with)["healed"], json!([{ "path": "web/conf/site.conf", "what": "missing" }]));
     with["with"]["secrets"] = request["secrets"].clone();
     let answer = lab.done(&with);
     assert_eq!(answer["healed"], json!([{ "path": "web/conf/secret.conf", "what": "missing" }]));

@@ -2,7 +2,7 @@
 
 mod compat;
 mod cycle;
-mod guard;
+pub(crate) mod guard;
 mod keep;
 mod no_return;
 mod preview;

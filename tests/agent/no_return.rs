@@ -1,9 +1,11 @@
 //! Data that a newer version has opened: nothing goes back from there by itself, and people only on their word.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::agent::guard::guards_of;
-use crate::support::node::{Lab, activation, service, until};
+use crate::agent::guard::wait_for_guards;
+use crate::support::node::{Lab, SITE, activation, service, wait_until};
 
 /// A node whose service binds its data to its version. It runs 1.0; 2.0 and 2.0 with other conf are staged.
 fn bound() -> (Lab, String, String) {
@@ -65,16 +67,14 @@ fn after_it_has_run_nothing_goes_back_but_on_a_persons_word() {
     // Somebody has put a snapshot back.
     let done = back(&lab, &first, true);
     assert!(done.get("done").is_some(), "{done}");
-    until("1.0 answers", 15, || {
-        crate::support::node::ask(lab.port).is_some_and(|answer| answer["version"] == "1.0")
-    });
+    wait_until("1.0 answers", || lab.answers("1.0"));
     assert_eq!(lab.status()["opened"], "1.0.0");
 }
 
 #[test]
 fn the_same_version_with_other_conf_has_a_way_back() {
     let (lab, first, _) = bound();
-    std::fs::write(lab.dir.join("conf/web/site.json"), r#"{"other": "{{ node.name }}"}"#).unwrap();
+    std::fs::write(lab.dir.join("conf/web/site.conf"), format!("{SITE}other = 1\n")).unwrap();
     let other = lab.stage(&lab.build("1.0", &service("1.0")));
     assert_ne!(first, other);
     lab.done(&json!({ "op": "service-stop", "role": "web" }));
@@ -87,10 +87,11 @@ fn the_same_version_with_other_conf_has_a_way_back() {
 fn the_guard_leaves_it_running_and_says_so() {
     let (lab, first, second) = bound();
     lab.done(&json!({ "op": "service-stop", "role": "web" }));
-    lab.done(&activation(Some(&first), &second, Some("1500ms")));
+    lab.done(&activation(Some(&first), &second, Some("10m")));
     lab.done(&json!({ "op": "service-start", "role": "web" }));
-    until("the guard gives up", 15, || lab.status()["gave_up"].is_string());
-    until("the guard is done", 5, || guards_of(&lab).is_empty());
+    lab.advance(Duration::from_mins(10));
+    wait_until("the guard gives up", || lab.status()["gave_up"].is_string());
+    wait_for_guards(&lab);
     let status = lab.status();
     let why = status["gave_up"].as_str().unwrap();
     assert!(why.contains("not confirmed within") && why.contains("has opened the data"), "{why}");

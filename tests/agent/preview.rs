@@ -30,19 +30,20 @@ fn a_node_without_a_root_tells_what_it_would_become() {
     let lab = Lab::new();
     let built = lab.build("1.0", &service("1.0"));
     let found = preview(&lab, &lab.preview_request(&built));
-    let site = format!(r#"{{"node": "n1", "peers": 1, "port": {}}}"#, lab.port);
+    let port = lab.address().port();
+    let site = format!("format = json\nlisten = {}\nnode = n1\npeers = 1\nport = {port}\n", lab.address());
     assert_eq!(
         found,
         json!({
             "release": null, "prior": null, "same": false, "staged": null, "service_changed": true, "bundles": [],
             "files": [
                 { "path": "web/conf/secret.conf", "what": "added", "old": null, "new": "password = ***\n" },
-                { "path": "web/conf/site.json", "what": "added", "old": null, "new": site },
+                { "path": "web/conf/site.conf", "what": "added", "old": null, "new": site },
             ],
         })
     );
     let mut request = lab.preview_request(&built);
-    request["templates"].as_object_mut().unwrap().remove("web/conf/site.json");
+    request["templates"].as_object_mut().unwrap().remove("web/conf/site.conf");
     assert_eq!(lab.call(&request)["error"]["kind"], "request");
 }
 
@@ -64,9 +65,9 @@ fn a_preview_says_what_staging_then_does() {
     let found = preview(&lab, &request);
     let file = &found["files"].as_array().unwrap()[..];
     let [file] = file else { panic!("{found}") };
-    assert_eq!((&file["path"], &file["what"]), (&json!("web/conf/site.json"), &json!("changed")));
-    assert!(file["old"].as_str().unwrap().ends_with(&format!("\"port\": {}}}", lab.port)), "{file}");
-    assert!(file["new"].as_str().unwrap().ends_with("\"port\": 99}"), "{file}");
+    assert_eq!((&file["path"], &file["what"]), (&json!("web/conf/site.conf"), &json!("changed")));
+    assert!(file["old"].as_str().unwrap().ends_with(&format!("port = {}\n", lab.address().port())), "{file}");
+    assert!(file["new"].as_str().unwrap().ends_with("port = 99\n"), "{file}");
     assert_eq!((&found["same"], &found["service_changed"]), (&json!(false), &json!(true)));
 
     // Another secret is a difference whose texts show none of it.
@@ -113,7 +114,7 @@ fn what_a_person_wrote_and_what_older_records_lack_is_not_shown() {
         json!({ "web/conf/secret.conf": "password = ***\n" })
     );
     std::fs::write(&path, record.to_string()).unwrap();
-    let site = lab.release(&first).join("web/conf/site.json");
+    let site = lab.release(&first).join("web/conf/site.conf");
     std::fs::remove_file(&site).unwrap_or_else(|_| {
         use std::os::unix::fs::PermissionsExt as _;
         std::fs::set_permissions(site.parent().unwrap(), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -136,7 +137,7 @@ fn what_a_person_wrote_and_what_older_records_lack_is_not_shown() {
 fn that_a_cluster_has_formed_is_no_reason_to_restart_it() {
     let lab = Lab::new();
     std::fs::write(
-        lab.dir.join("conf/web/site.json"),
+        lab.dir.join("conf/web/site.conf"),
         r#"{ {% if cluster.forming %}"masters": ["n1"], {% endif %}"node": "{{ node.name }}"}"#,
     )
     .unwrap();
@@ -147,7 +148,7 @@ fn that_a_cluster_has_formed_is_no_reason_to_restart_it() {
     forming["context"]["cluster"]["forming"] = json!(true);
     let first = lab.done(&forming)["release"].as_str().unwrap().to_owned();
     let text =
-        |release: &str| std::fs::read_to_string(lab.release(release).join("web/conf/site.json")).unwrap();
+        |release: &str| std::fs::read_to_string(lab.release(release).join("web/conf/site.conf")).unwrap();
     assert_eq!(text(&first), r#"{ "masters": ["n1"], "node": "n1"}"#);
 
     // It is not current: who starts now is not to form a cluster that exists.

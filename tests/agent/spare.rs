@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
-use crate::support::node::{Built, Files, Lab, service};
+use crate::support::node::{BACKSTOP, Built, Files, Lab, service};
 
 /// A service with as many files as make a spare worth it; those of `kind` are of that version alone.
 fn large(version: &str, kind: &str) -> Files {
@@ -48,7 +48,7 @@ fn the_next_release_is_made_of_the_spare_whatever_happened_to_that() {
     let lab = Lab::new();
     let (first, spare) = lab.stage_with_spare(&lab.build("1.0", &large("1.0", "a")));
     let web = spare.join("web");
-    assert!(!web.join("conf/site.json").exists() && !web.join("data").exists() && !web.join("tmp").exists());
+    assert!(!web.join("conf/site.conf").exists() && !web.join("data").exists() && !web.join("tmp").exists());
     let many = web.join("many");
     open_up(&spare);
     assert_eq!(inode(&many.join("3/3/3.txt")), inode(&lab.release(&first).join("web/many/3/3/3.txt")));
@@ -62,7 +62,7 @@ fn the_next_release_is_made_of_the_spare_whatever_happened_to_that() {
     std::fs::create_dir_all(many.join("3/more/below")).unwrap();
     std::fs::create_dir_all(web.join("data/below")).unwrap();
     std::fs::create_dir_all(web.join("tmp/below")).unwrap();
-    std::fs::write(web.join("conf/site.json"), "{}").unwrap();
+    std::fs::write(web.join("conf/site.conf"), "{}").unwrap();
     std::fs::rename(many.join("4/4"), lab.dir.join("elsewhere")).unwrap();
     symlink(lab.dir.join("elsewhere"), many.join("4/4")).unwrap();
     std::fs::rename(many.join("5"), many.join("6/moved")).unwrap();
@@ -72,7 +72,7 @@ fn the_next_release_is_made_of_the_spare_whatever_happened_to_that() {
     std::fs::remove_file(web.join("VERSION")).unwrap();
     std::fs::create_dir(web.join("VERSION")).unwrap();
     std::fs::remove_file(web.join("run.sh")).unwrap();
-    std::fs::hard_link(web.join("server.py"), web.join("run.sh")).unwrap();
+    std::fs::hard_link(web.join("GREETING-KEY"), web.join("run.sh")).unwrap();
     std::fs::set_permissions(many.join("6/8"), std::fs::Permissions::from_mode(0o777)).unwrap();
 
     let taken = inode(&spare);
@@ -145,7 +145,7 @@ fn what_killed_ones_left_goes_and_nobody_waits_for_one() {
         // Told of its end before a second has passed it makes none; it is killed while it makes one.
         let request = format!("{}\n", lab.stage_request(&big("first")));
         agent.stdin.as_mut().unwrap().write_all(request.as_bytes()).unwrap();
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + BACKSTOP;
         while lab.spares().is_empty() {
             assert!(Instant::now() < until, "none is made");
         }

@@ -246,7 +246,10 @@ fn a_lost_connection_ends_every_call_that_waits() {
         remote.lock(&Claim::default()).await.unwrap();
         lab.sshd.signal_connections(rustix::process::Signal::KILL);
         let error = remote.call::<NodeStatus>(status()).await.unwrap_err();
-        assert!(error.is_lost() && error.to_string().starts_with("n1 (127.0.0.1"), "{error}");
+        assert!(
+            error.is_lost() && error.to_string().starts_with(&format!("n1 ({}", lab.sshd.address())),
+            "{error}"
+        );
     });
 }
 

@@ -197,7 +197,8 @@ fn one_nodes_failure_is_its_own() {
     assert_eq!(failed, [(&json!("down"), &json!("unreachable")), (&json!("odd"), &json!("agent-start"))]);
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(
-        said.contains("error: down (127.0.0.1:1): could not connect") && said.contains("error: odd: "),
+        said.contains(&format!("error: down ({}:1): could not connect", project.lab.sshd.address()))
+            && said.contains("error: odd: "),
         "{said}"
     );
 }

@@ -69,7 +69,7 @@ impl Lab {
         };
         Node {
             name: name.parse().unwrap(),
-            address: "127.0.0.1".to_owned(),
+            address: self.sshd.address().to_string(),
             reach: Reach::Ssh(ssh),
             zone: None,
             roles: ["web".parse().unwrap()].into(),

@@ -102,7 +102,7 @@ impl Project {
             key.display()
         );
         for (name, more) in nodes {
-            let (address, root) = ("127.0.0.1", format!("{dir}/{name}"));
+            let (address, root) = (self.lab.sshd.address(), format!("{dir}/{name}"));
             let given =
                 if more.contains("address") { String::new() } else { format!("address = \"{address}\"\n") };
             let rooted = if more.contains("root") { String::new() } else { format!("root = \"{root}\"\n") };

@@ -1,6 +1,8 @@
 //! Rollouts that do not go as they should.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Child;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -25,8 +27,8 @@ fn broken(mode: Mode, rollout: &str) -> Lab {
 
 #[test]
 fn the_canary_catches_what_dies_and_what_is_never_ready() {
-    for mode in [Mode::Dies, Mode::Sick] {
-        let lab = broken(mode, "gate_timeout = \"1500ms\"");
+    for mode in [Mode::Dies, Mode::Sick("1500ms")] {
+        let lab = broken(mode, "");
         let lines = lab.lines(3, &["promote"]);
         let finished = lines.last().unwrap();
         assert_eq!(finished["outcome"], "rolled-back");
@@ -44,11 +46,38 @@ fn the_canary_catches_what_dies_and_what_is_never_ready() {
 
 #[test]
 fn a_gate_that_does_not_hold_says_what_it_waits_for() {
-    let lab = broken(Mode::Sick, "gate_timeout = \"1500ms\"");
-    let lines = lab.lines(3, &["promote"]);
-    let waits = |line: &&Value| line["event"] == "step-progress" && line["node"] == "n1";
-    let waits: Vec<&str> = lines.iter().filter(waits).filter_map(|line| line["waits_for"].as_str()).collect();
-    assert!(waits.iter().any(|why| why.contains("answers 503, not 200")), "{waits:?}");
+    let lab = broken(Mode::Sick("60s"), "");
+    let mut child = lab.spawn(&["promote", "--format", "json"]);
+    let mut waits = Vec::new();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for line in lines {
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        if line["event"] == "step-progress" && line["node"] == "n1" && line["step"] == "ready" {
+            waits.push(line["waits_for"].as_str().unwrap().to_owned());
+            if waits.last().unwrap().contains("answers 500, not 200") {
+                interrupt(&child);
+            }
+        }
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{waits:?}");
+    assert!(waits.iter().any(|why| why.contains("answers 500, not 200")), "{waits:?}");
+}
+
+/// `check` would not let a service be promoted whose port is taken.
+const ALLOWED: &str = "[lints]\nP211 = \"allow\"\n";
+
+/// A listener where [`listens_where_taken`] has the service of a node listen.
+fn taken_on(lab: &Lab, node: &str) -> TcpListener {
+    TcpListener::bind((lab.at("web", node).ip(), lab.spare_port())).unwrap()
+}
+
+/// On this node the next service dies, as its port is taken.
+fn listens_where_taken(lab: &Lab, node: &str) {
+    let path = lab.dir.join("cluster.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let own = format!("web_port = {}", lab.at("web", node).port());
+    assert_eq!(text.matches(&own).count(), 1);
+    std::fs::write(&path, text.replace(&own, &format!("web_port = {}", lab.spare_port()))).unwrap();
 }
 
 #[test]
@@ -57,16 +86,10 @@ fn rollback_all_halt_and_max_failures_do_as_they_say() {
     lab.build("1", Mode::Good);
     lab.expect(0, &["promote"]);
     lab.build("2", Mode::Good);
-    // On n2 alone the service dies: its port is taken, which `check` would not let happen.
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let free = taken.local_addr().unwrap().port();
+    let _taken = taken_on(&lab, "n2");
     let sick = |lab: &Lab, more: &str| {
-        lab.cluster(&format!("gate_timeout = \"1500ms\"\n{more}"), "[lints]\nP211 = \"allow\"\n");
-        let path = lab.dir.join("cluster.toml");
-        let text = std::fs::read_to_string(&path).unwrap();
-        let own = lab.ports[&("web".to_owned(), "n2".to_owned())];
-        let text = text.replace(&format!("web_port = {own}"), &format!("web_port = {free}"));
-        std::fs::write(&path, text).unwrap();
+        lab.cluster(more, ALLOWED);
+        listens_where_taken(lab, "n2");
     };
     sick(&lab, "on_failure = \"rollback-all\"");
     let finished = lab.finished(3, &["promote"]);
@@ -97,7 +120,7 @@ fn roles_of_a_node_go_back_together_and_only_the_one_that_failed_is_blamed() {
     lab.build_role("api", "1", Mode::Good);
     lab.build_role("web", "1", Mode::Good);
     lab.expect(0, &["promote"]);
-    lab.cluster("by = \"node\"\norder = [\"web\", \"api\"]\ngate_timeout = \"1500ms\"", "");
+    lab.cluster("by = \"node\"\norder = [\"web\", \"api\"]", "");
     lab.build_role("api", "2", Mode::Dies);
     lab.build_role("web", "2", Mode::Good);
     let finished = lab.finished(3, &["promote"]);
@@ -110,6 +133,16 @@ fn roles_of_a_node_go_back_together_and_only_the_one_that_failed_is_blamed() {
     }
 }
 
+/// Replaces a file of a release on a node.
+fn rewrite(lab: &Lab, node: &str, release: &str, file: &str, text: &str) {
+    let file = lab.dir.join(node).join("roles/web/releases").join(release).join("web").join(file);
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    // Its content is shared with the node's objects.
+    std::fs::remove_file(&file).unwrap();
+    std::fs::write(&file, text).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode | 0o200)).unwrap();
+}
+
 #[test]
 fn an_interrupted_rollback_leaves_no_node_without_a_service() {
     let lab = Lab::new(2, "");
@@ -119,9 +152,7 @@ fn an_interrupted_rollback_leaves_no_node_without_a_service() {
     lab.expect(0, &["promote"]);
     // What it goes back to is not ready any more.
     for node in ["n1", "n2"] {
-        let file = lab.dir.join(node).join("roles/web/releases/1-1/web/MODE");
-        std::fs::remove_file(&file).unwrap();
-        std::fs::write(&file, "sick").unwrap();
+        rewrite(&lab, node, "1-1", "GREETING-KEY", "missing");
     }
     let mut child = lab.spawn(&["rollback", "--format", "json"]);
     let rest = wait_for(&mut child, "step-progress", "n1", "ready");
@@ -130,8 +161,10 @@ fn an_interrupted_rollback_leaves_no_node_without_a_service() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(states(&finished), ["rolled-back", "untouched"]);
     assert_eq!(lab.answers(), ["2", "2"]);
-    // Without anybody who stops it, its gate does.
-    lab.cluster("gate_timeout = \"1500ms\"", "");
+    // Without an interrupt, its gate does the same.
+    for node in ["n1", "n2"] {
+        rewrite(&lab, node, "1-1", "run.sh", "#!/bin/sh\nexit 3\n");
+    }
     let finished = lab.finished(3, &["rollback"]);
     assert_eq!(states(&finished), ["rolled-back", "untouched"]);
     assert_eq!(lab.answers(), ["2", "2"]);
@@ -181,7 +214,7 @@ fn interrupt(child: &Child) {
 
 #[test]
 fn one_interrupt_undoes_the_node_at_hand_and_resume_goes_on() {
-    let lab = broken(Mode::Sick, "");
+    let lab = broken(Mode::Sick("60s"), "");
     let mut child = lab.spawn(&["promote", "--format", "json"]);
     let rest = wait_for(&mut child, "step-progress", "n1", "ready");
     interrupt(&child);
@@ -202,7 +235,7 @@ fn one_interrupt_undoes_the_node_at_hand_and_resume_goes_on() {
 #[test]
 fn being_told_to_end_and_a_closed_terminal_undo_it_as_well() {
     for signal in [Signal::TERM, Signal::HUP] {
-        let lab = broken(Mode::Sick, "");
+        let lab = broken(Mode::Sick("60s"), "");
         let mut child = lab.spawn(&["promote", "--format", "json"]);
         let rest = wait_for(&mut child, "step-progress", "n1", "ready");
         // With a terminal, whoever listened goes too.
@@ -218,7 +251,7 @@ fn being_told_to_end_and_a_closed_terminal_undo_it_as_well() {
 
 #[test]
 fn two_interrupts_leave_the_node_to_its_guard() {
-    let lab = broken(Mode::Sick, "confirm_within = \"3s\"");
+    let lab = broken(Mode::Sick("60s"), "confirm_within = \"3s\"");
     let mut child = lab.spawn(&["promote", "--format", "json"]);
     let mut rest = wait_for(&mut child, "step-progress", "n1", "ready");
     interrupt(&child);
@@ -276,11 +309,15 @@ fn resume_beside_a_guard_that_goes_back() {
 
 #[test]
 fn what_another_rollout_activated_goes_back_to_what_was_before_it() {
-    let lab = broken(Mode::Sick, "gate_timeout = \"1500ms\"\nconfirm_within = \"1m\"");
+    let lab = broken(Mode::Sick("60s"), "confirm_within = \"10m\"");
     let mut child = lab.spawn(&["promote", "--format", "json"]);
     let _rest = wait_for(&mut child, "step-done", "n1", "start");
     child.kill().unwrap();
     child.wait().unwrap();
+    // From now on it dies, so that the gate need not wait for its time.
+    rewrite(&lab, "n1", "2-2", "run.sh", "#!/bin/sh\nexit 3\n");
+    let pid = lab.json(0, &["status"])["nodes"][0]["roles"][0]["pid"].as_i64().unwrap();
+    kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
     let finished = lab.finished(3, &["resume"]);
     assert_eq!(states(&finished)[0], "rolled-back", "{finished}");
     assert_eq!(lab.answers(), ["1", "1", "1"]);
@@ -311,14 +348,9 @@ fn what_was_on_its_way_back_goes_on_going_back() {
     lab.build("1", Mode::Good);
     lab.expect(0, &["promote"]);
     lab.build("2", Mode::Good);
-    // On n3 alone the service dies: its port is taken.
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let free = taken.local_addr().unwrap().port();
-    lab.cluster("gate_timeout = \"1500ms\"\non_failure = \"rollback-all\"", "[lints]\nP211 = \"allow\"\n");
-    let path = lab.dir.join("cluster.toml");
-    let own = lab.ports[&("web".to_owned(), "n3".to_owned())];
-    let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, text.replace(&format!("web_port = {own}"), &format!("web_port = {free}"))).unwrap();
+    let _taken = taken_on(&lab, "n3");
+    lab.cluster("on_failure = \"rollback-all\"", ALLOWED);
+    listens_where_taken(&lab, "n3");
     let mut child = lab.spawn(&["promote", "--format", "json"]);
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     let back = lines.any(|line| line.contains("\"wave-started\"") && line.contains("\"back\":true"));

@@ -2,9 +2,9 @@
 //! failures. The engine and the planner are the real ones; nodes, network, services and disks fail as a seed says.
 //!
 //! ```text
-//! cargo test --release --test simulation                        some rollouts, none on more than 300 nodes
-//! WINDLASS_SIM=100000 cargo test --release --test simulation    the campaign
-//! WINDLASS_SIM_SEED=4711 cargo test --test simulation           one seed again, event by event
+//! cargo test --test fast simulation                                            some rollouts, none on more than 300 nodes
+//! cargo test --release --test fast simulation::long -- --include-ignored       the campaign; WINDLASS_SIM sets its size
+//! WINDLASS_SIM_SEED=4711 cargo test --test fast simulation -- --nocapture      one seed again, event by event
 //! ```
 
 mod chance;
@@ -19,8 +19,23 @@ use std::time::Instant;
 
 use story::{Tally, tell};
 
+/// How many rollouts are tried: what `WINDLASS_SIM` says, or `default`.
+fn wanted(default: usize) -> usize {
+    std::env::var("WINDLASS_SIM").map_or(default, |text| text.parse().unwrap())
+}
+
 #[test]
 fn rollouts_end_as_they_should_whatever_fails() {
+    rollouts(wanted(1500));
+}
+
+#[test]
+#[ignore = "long: 100,000 rollouts, about an hour without optimisation"]
+fn long_rollouts_end_as_they_should_whatever_fails() {
+    rollouts(wanted(100_000));
+}
+
+fn rollouts(wanted: usize) {
     if let Ok(seed) = std::env::var("WINDLASS_SIM_SEED") {
         let seed: u64 = seed.parse().unwrap();
         let mut tally = Tally::default();
@@ -28,8 +43,8 @@ fn rollouts_end_as_they_should_whatever_fails() {
         assert!(broken.is_empty(), "seed {seed}: {broken:#?}");
         return;
     }
-    let wanted: usize = std::env::var("WINDLASS_SIM").map_or(1500, |text| text.parse().unwrap());
     let first: u64 = std::env::var("WINDLASS_SIM_FIRST").map_or(0, |text| text.parse().unwrap());
+    println!("{wanted} rollouts, from WINDLASS_SIM_SEED={first} on");
     let begun = Instant::now();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let results: Vec<(Tally, BTreeMap<u64, Vec<String>>)> = std::thread::scope(|scope| {
@@ -63,7 +78,7 @@ fn rollouts_end_as_they_should_whatever_fails() {
     }
     assert!(
         failed.is_empty(),
-        "replay: WINDLASS_SIM_SEED={} cargo test --test simulation",
+        "replay: WINDLASS_SIM_SEED={} cargo test --test fast simulation",
         failed.keys().next().unwrap()
     );
 }

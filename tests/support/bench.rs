@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use windlass::agent::wire::{self, Missing, ReceiveHeader};
 use windlass::model::{Digest, Reference};
 
-use crate::support::node::{Built, Files, Lab, noise, until};
+use crate::support::node::{Built, Files, Lab, noise, wait_until};
 use crate::support::tracer::{Ended, Hit, Tracer};
 
 pub(crate) const SECRET: &str = crate::support::node::SECRET;
@@ -291,7 +291,7 @@ impl Bench {
     #[track_caller]
     pub(crate) fn at_rest(&self, what: &str) -> Value {
         let mut last = Value::Null;
-        until(&format!("{what}: nothing is interrupted"), 20, || {
+        wait_until(&format!("{what}: nothing is interrupted"), || {
             last = self.truthful(what);
             last["interrupted"] == Value::Null && last["busy"] != true
         });
@@ -371,7 +371,7 @@ impl Drop for Bench {
 
 /// Kills these processes, by their ids, and waits until they are gone.
 pub(crate) fn end_all(ours: impl Fn(u32) -> bool) {
-    until("what runs of it ends", 10, || {
+    wait_until("what runs of it ends", || {
         let left = processes(&ours);
         for pid in &left {
             let pid = Pid::from_raw(i32::try_from(*pid).unwrap()).unwrap();
@@ -393,6 +393,13 @@ pub(crate) fn processes(holds: impl Fn(u32) -> bool) -> Vec<u32> {
         .collect();
     found.sort_unstable();
     found
+}
+
+/// How often a process's first thread has gone to sleep: a process that polls does so again and again.
+pub(crate) fn sleeps(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.map_or(u64::MAX, |count| count.trim().parse().unwrap())
 }
 
 pub(crate) fn copy(from: &Path, to: &Path) {

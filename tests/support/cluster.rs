@@ -3,10 +3,12 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::bench::{SECRET, copy, end_all, print, processes};
+use crate::support::clock::Clock;
 
 const RECIPE: &str = r#"
 schema = 1
@@ -112,7 +114,17 @@ impl Cluster {
         for name in ["WINDLASS_BUILD", "WINDLASS_CLUSTER", "WINDLASS_AGENT", "WINDLASS_ROOT"] {
             command.env_remove(name);
         }
+        self.clock().show(&mut command);
         command
+    }
+
+    fn clock(&self) -> Clock {
+        Clock::of(self.dir.parent().unwrap())
+    }
+
+    /// Moves the nodes' boot clock forward, past deadlines that tests do not wait for.
+    pub(crate) fn advance(&self, by: Duration) {
+        self.clock().advance(by);
     }
 
     /// Runs a command that has to end with this code; what it said, both streams.
@@ -212,7 +224,7 @@ impl Cluster {
         for node in &self.nodes {
             let mut start = Command::new(env!("CARGO_BIN_EXE_windlass"));
             start.args(["node", "service", "start", "web", "--root"]).arg(self.root(node));
-            let out = start.output().unwrap();
+            let out = self.clock().show(&mut start).output().unwrap();
             assert!(out.status.success(), "{}", text(&out));
         }
     }

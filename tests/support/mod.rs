@@ -3,10 +3,12 @@
 #![allow(dead_code, reason = "each test program uses its own part")]
 
 pub(crate) mod bench;
+pub(crate) mod clock;
 pub(crate) mod cluster;
 pub(crate) mod elastic;
 pub(crate) mod elastic_client;
 pub(crate) mod fetch;
+pub(crate) mod fixture;
 pub(crate) mod kafka;
 pub(crate) mod net;
 pub(crate) mod node;
@@ -15,6 +17,7 @@ pub(crate) mod project;
 pub(crate) mod python;
 pub(crate) mod redis;
 pub(crate) mod rollout;
+pub(crate) mod seed;
 pub(crate) mod sshd;
 pub(crate) mod tools;
 pub(crate) mod tracer;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::LazyLock;
@@ -15,21 +15,23 @@ use windlass::agent::wire::{self, Choice, Item, Missing, PushLine, ReceiveHeader
 use windlass::model::Digest;
 use windlass::store::{LayerReader, Store};
 
+use crate::support::clock::Clock;
+use crate::support::fixture;
+use crate::support::net::Net;
+
 pub(crate) const SECRET: &str = "correct-horse-battery-staple";
 
-const SERVER: &str = r#"
-import http.server, json, os, sys
-site = json.load(open("web/conf/site.json"))
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = json.dumps({"version": open("web/VERSION").read(), "release": os.environ["RELEASE"],
-                           "site": site, "pid": os.getpid(), "user": os.getuid()}).encode()
-        self.send_response(200); self.send_header("content-length", str(len(body))); self.end_headers()
-        self.wfile.write(body)
-    def log_message(self, *args): print("asked", flush=True)
-http.server.HTTPServer.allow_reuse_address = True
-http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
-"#;
+/// The service's conf: an address to listen on, and lines that its answer repeats.
+pub(crate) const SITE: &str = "\
+format = json
+listen = {{ node.address }}:{{ vars.port }}
+node = {{ node.name }}
+peers = {{ nodes_with(\"web\") | length }}
+port = {{ vars.port }}
+";
+
+/// The port of the service, on an address of the test's own.
+const PORT: u16 = 8080;
 
 const RECIPE: &str = r#"
 schema = 1
@@ -41,7 +43,7 @@ strip = "auto"
 [[conf]]
 from = "web"
 into = "web/conf"
-render = ["site.json", "secret.conf"]
+render = ["site.conf", "secret.conf"]
 [[persist]]
 name = "data"
 at = "web/data"
@@ -62,9 +64,10 @@ within = "10s"
 
 pub(crate) struct Lab {
     _temporary: tempfile::TempDir,
+    net: Net,
+    clock: Clock,
     pub(crate) dir: PathBuf,
     pub(crate) root: PathBuf,
-    pub(crate) port: u16,
     pub(crate) vars: Value,
 }
 
@@ -85,14 +88,20 @@ pub(crate) type Files = BTreeMap<String, (u32, Vec<u8>)>;
 pub(crate) fn service(version: &str) -> Files {
     let mut files = Files::new();
     files.insert("VERSION".to_owned(), (0o644, version.into()));
-    files.insert("server.py".to_owned(), (0o644, SERVER.into()));
-    files.insert("run.sh".to_owned(), (0o755, "#!/bin/sh\nexec python3 web/server.py\n".into()));
+    // The conf's line that the service cannot do without.
+    files.insert("GREETING-KEY".to_owned(), (0o644, "node\n".into()));
+    files.insert("run.sh".to_owned(), (0o755, run_script(Path::new(env!("CARGO_BIN_EXE_windlass"))).into()));
     files.insert("tmp/seed".to_owned(), (0o644, "seeded".into()));
     for n in 0..60u32 {
         files.insert(format!("lib/{}/part-{n}.txt", n % 5), (0o644, noise(n.into(), 700 + 90 * n as usize)));
     }
     files.insert("lib/big.bin".to_owned(), (0o644, BIG.clone()));
     files
+}
+
+/// What starts the service, a small HTTP server in the windlass program.
+pub(crate) fn run_script(program: &Path) -> String {
+    format!("#!/bin/sh\nexec '{}' demo-service web/conf/site.conf web\n", program.display())
 }
 
 pub(crate) fn noise(seed: u64, size: usize) -> Vec<u8> {
@@ -105,6 +114,30 @@ pub(crate) fn noise(seed: u64, size: usize) -> Vec<u8> {
     })
     .take(size)
     .collect()
+}
+
+/// What tells an archive of these files from others.
+fn digest_of(version: &str, files: &Files) -> Digest {
+    let mut all = format!("tar.gz of web-{version}\n").into_bytes();
+    for (name, (mode, bytes)) in files {
+        all.extend_from_slice(format!("{mode:o} {} {name}\n", Digest::of(bytes)).as_bytes());
+    }
+    Digest::of(&all)
+}
+
+/// Writes the archive of a version.
+fn archive(path: &Path, version: &str, files: &Files) {
+    let gzip =
+        flate2::write::GzEncoder::new(std::fs::File::create(path).unwrap(), flate2::Compression::fast());
+    let mut tar = tar::Builder::new(gzip);
+    for (name, (mode, bytes)) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(*mode);
+        header.set_size(bytes.len() as u64);
+        header.set_entry_type(tar::EntryType::Regular);
+        tar.append_data(&mut header, format!("web-{version}/{name}"), bytes.as_slice()).unwrap();
+    }
+    tar.into_inner().unwrap().finish().unwrap();
 }
 
 impl Lab {
@@ -127,27 +160,32 @@ impl Lab {
             std::fs::create_dir_all(dir.join(name)).unwrap();
         }
         std::fs::write(dir.join("recipes/web.toml"), RECIPE).unwrap();
-        let site = r#"{"node": "{{ node.name }}", "peers": {{ nodes_with("web") | length }}, "port": {{ vars.port }}}"#;
-        std::fs::write(dir.join("conf/web/site.json"), site).unwrap();
+        std::fs::write(dir.join("conf/web/site.conf"), SITE).unwrap();
         std::fs::write(dir.join("conf/web/secret.conf"), "password = {{ secret('pw') }}\n").unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { _temporary: temporary, dir, root, port, vars: json!({}) }
+        let clock = Clock::of(&dir);
+        Self { _temporary: temporary, net: Net::claim(), clock, dir, root, vars: json!({}) }
+    }
+
+    /// Where the service listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.net.at(1, PORT)
+    }
+
+    /// What the service's conf is rendered to, as it answers.
+    pub(crate) fn site(&self) -> Value {
+        let listen = self.address().to_string();
+        json!({ "format": "json", "listen": listen, "node": "n1", "peers": "1", "port": PORT.to_string() })
+    }
+
+    /// Moves the node's boot clock forward, past deadlines that tests do not wait for.
+    pub(crate) fn advance(&self, by: Duration) {
+        self.clock.advance(by);
     }
 
     /// Builds a bundle of these files.
     pub(crate) fn build(&self, version: &str, files: &Files) -> Built {
         let path = self.dir.join(format!("install/web-{version}.tar.gz"));
-        let gzip =
-            flate2::write::GzEncoder::new(std::fs::File::create(path).unwrap(), flate2::Compression::fast());
-        let mut tar = tar::Builder::new(gzip);
-        for (name, (mode, bytes)) in files {
-            let mut header = tar::Header::new_gnu();
-            header.set_mode(*mode);
-            header.set_size(bytes.len() as u64);
-            header.set_entry_type(tar::EntryType::Regular);
-            tar.append_data(&mut header, format!("web-{version}/{name}"), bytes.as_slice()).unwrap();
-        }
-        tar.into_inner().unwrap().finish().unwrap();
+        fixture::place(digest_of(version, files), &path, |path| archive(path, version, files));
         let recipe = std::fs::read_to_string(self.dir.join("recipes/web.toml")).unwrap();
         let product = if recipe.contains("versions.elasticsearch") { "elasticsearch" } else { "web" };
         let project = format!("schema = 1\nname = \"lab\"\n[versions]\n{product} = \"{version}\"\n");
@@ -163,6 +201,7 @@ impl Lab {
     pub(crate) fn node(&self, args: &[&str]) -> Command {
         let mut command = windlass();
         command.arg("node").args(args).arg("--root").arg(&self.root);
+        self.clock.show(&mut command);
         command
     }
 
@@ -195,8 +234,8 @@ impl Lab {
     }
 
     pub(crate) fn stage_request(&self, built: &Built) -> Value {
-        let node = json!({ "name": "n1", "address": "127.0.0.1" });
-        let mut vars = json!({ "port": self.port });
+        let node = json!({ "name": "n1", "address": self.net.ip(1) });
+        let mut vars = json!({ "port": PORT });
         vars.as_object_mut().unwrap().extend(self.vars.as_object().unwrap().clone());
         json!({
             "op": "stage", "role": "web", "version": built.version, "bundle": built.digest, "who": "tester",
@@ -247,7 +286,7 @@ impl Lab {
         let staged = session.ask(&self.stage_request(built));
         let release = staged["done"]["release"].as_str().unwrap().to_owned();
         let name = format!(".spare-{release}");
-        until(&format!("{name} is made"), 30, || self.spares() == [name.clone()]);
+        wait_until(&format!("{name} is made"), || self.spares() == [name.clone()]);
         let spare = self.release(&name);
         (release, spare)
     }
@@ -272,9 +311,9 @@ impl Lab {
 
     /// What the service answers, waiting for it to listen.
     pub(crate) fn http(&self) -> Value {
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + BACKSTOP;
         loop {
-            if let Some(answer) = ask(self.port) {
+            if let Some(answer) = ask(self.address()) {
                 return answer;
             }
             let log =
@@ -282,6 +321,11 @@ impl Lab {
             assert!(Instant::now() < until, "the service does not answer: {log}");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Whether the service answers, and as this version.
+    pub(crate) fn answers(&self, version: &str) -> bool {
+        ask(self.address()).is_some_and(|answer| answer["version"] == version)
     }
 
     pub(crate) fn store(&self) -> Store {
@@ -471,6 +515,11 @@ impl Session {
         serde_json::from_str(&line).unwrap_or(Value::Null)
     }
 
+    /// The agent's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills the agent, whatever it is at.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
@@ -491,17 +540,29 @@ pub(crate) fn windlass() -> Command {
 }
 
 /// One HTTP request; `None` if nobody listens.
-pub(crate) fn ask(port: u16) -> Option<Value> {
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(300)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+pub(crate) fn ask(address: SocketAddr) -> Option<Value> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(10)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     serde_json::from_str(text.split_once("\r\n\r\n")?.1).ok()
 }
 
+/// How long tests wait for what should take moments: only a test that fails waits so long.
+pub(crate) const BACKSTOP: Duration = Duration::from_secs(120);
+
 /// Waits until something holds.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + BACKSTOP;
+    while !holds() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until something holds, for so many seconds.
 pub(crate) fn until(what: &str, seconds: u64, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(seconds);
     while !holds() {

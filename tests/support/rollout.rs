@@ -2,32 +2,36 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::support::net::Net;
+
 pub(crate) const SECRET: &str = "correct-horse-battery-staple";
 
-const SERVER: &str = r#"
-import http.server, json, os, sys, time
-mode = open("web/MODE").read()
-if mode == "dies": sys.exit(3)
-site = open("web/conf/site.conf").read()
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = json.dumps({"version": open("web/VERSION").read(), "site": site}).encode()
-        self.send_response(503 if mode == "sick" else 200)
-        self.send_header("content-length", str(len(body))); self.end_headers()
-        self.wfile.write(body)
-    def log_message(self, *args): pass
-http.server.HTTPServer.allow_reuse_address = True
-http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
-"#;
+/// How long a gate may take that has to hold.
+const LIMIT: &str = "60s";
+/// How long anything may take that has to happen.
+const BACKSTOP: Duration = Duration::from_mins(2);
 
-fn recipe(role: &str) -> String {
+/// The service is the demo's: windlass itself.
+const RUN: &str = "#!/bin/sh\nexec \"$PROGRAM\" demo-service web/conf/site.conf web\n";
+
+/// Conf that the demo's service reads, all of which it answers with.
+pub(crate) fn site(role: &str) -> String {
+    format!(
+        "listen = {{{{ node.address }}}}:{{{{ vars.{role}_port }}}}\nformat = json\nnode = {{{{ node.name }}}}\n\
+         greeting = {{{{ vars.greeting }}}}\npassword = {{{{ secret('pw') }}}}\n"
+    )
+}
+
+/// The recipe of a role whose gate may take that long.
+fn recipe(role: &str, within: &str) -> String {
+    let program = env!("CARGO_BIN_EXE_windlass");
     format!(
         r#"
 schema = 1
@@ -37,7 +41,7 @@ artifact = "{role}-{{{{ versions.{role} }}}}.tar.gz"
 into = "web"
 strip = "auto"
 [[conf]]
-from = "web"
+from = "{role}"
 into = "web/conf"
 render = ["site.conf"]
 [vars]
@@ -45,11 +49,11 @@ greeting = "hello"
 [service]
 kind = "process"
 start = ["web/run.sh"]
-env = {{ PORT = "{{{{ vars.{role}_port }}}}", PW = "{{{{ secret('pw') }}}}" }}
+env = {{ PROGRAM = "{program}", PW = "{{{{ secret('pw') }}}}" }}
 stop = {{ signal = "TERM", timeout = "5s" }}
 [service.ready]
 http = {{ port = "{{{{ vars.{role}_port }}}}", path = "/" }}
-within = "20s"
+within = "{within}"
 "#
     )
 }
@@ -59,8 +63,8 @@ within = "20s"
 pub(crate) enum Mode {
     /// It answers.
     Good,
-    /// It answers 503.
-    Sick,
+    /// It answers 500; its gate is given up after this time.
+    Sick(&'static str),
     /// It ends at once.
     Dies,
 }
@@ -68,8 +72,12 @@ pub(crate) enum Mode {
 pub(crate) struct Lab {
     _temporary: tempfile::TempDir,
     pub(crate) dir: PathBuf,
-    /// Ports, by role and node.
+    net: Net,
+    /// Ports, by role and node. No two are the same, nor are those of two labs at the same time: `check` looks for
+    /// listeners on a port, whatever their address.
     pub(crate) ports: BTreeMap<(String, String), u16>,
+    /// The address of each node.
+    addresses: BTreeMap<String, IpAddr>,
     roles: Vec<String>,
     versions: std::cell::RefCell<BTreeMap<String, String>>,
     /// Lines of each node's table in cluster.toml.
@@ -93,30 +101,37 @@ impl Lab {
     ) -> Self {
         let temporary = tempfile::tempdir().unwrap();
         let dir = temporary.path().canonicalize().unwrap();
-        for name in ["install", "recipes", "conf/web"] {
+        for name in ["install", "recipes"] {
             std::fs::create_dir_all(dir.join(name)).unwrap();
         }
         for role in roles {
-            std::fs::write(dir.join(format!("recipes/{role}.toml")), recipe(role)).unwrap();
+            std::fs::write(dir.join(format!("recipes/{role}.toml")), recipe(role, LIMIT)).unwrap();
+            std::fs::create_dir_all(dir.join("conf").join(role)).unwrap();
+            std::fs::write(dir.join("conf").join(role).join("site.conf"), site(role)).unwrap();
         }
-        let site = "greeting = {{ vars.greeting }}\nnode = {{ node.name }}\npassword = {{ secret('pw') }}\n";
-        std::fs::write(dir.join("conf/web/site.conf"), site).unwrap();
-        let mut ports = BTreeMap::new();
-        // Held until all are known, so that no two are the same.
-        let mut held = Vec::new();
-        let mut nodes = BTreeMap::new();
+        let net = Net::claim();
+        let mut slots = 0..80;
+        let (mut ports, mut addresses, mut nodes) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for n in 1..=count {
+            let node = format!("n{n}");
             for role in roles {
-                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-                ports.insert(((*role).to_owned(), format!("n{n}")), listener.local_addr().unwrap().port());
-                held.push(listener);
+                ports.insert(((*role).to_owned(), node.clone()), port(&net, slots.next().unwrap()));
             }
-            nodes.insert(format!("n{n}"), reach(&dir, n));
+            let mut reach = reach(&dir, n);
+            if !reach.contains("address = ") {
+                reach = format!("address = \"{}\"\n{reach}", net.ip(u8::try_from(n).unwrap()));
+            }
+            let (_, address) = reach.split_once("address = \"").unwrap();
+            let (address, _) = address.split_once('"').unwrap();
+            addresses.insert(node.clone(), address.parse().unwrap());
+            nodes.insert(node, reach);
         }
         let lab = Self {
             _temporary: temporary,
             dir,
+            net,
             ports,
+            addresses,
             roles: roles.iter().map(|role| (*role).to_owned()).collect(),
             versions: std::cell::RefCell::default(),
             nodes,
@@ -133,7 +148,7 @@ impl Lab {
              min_healthy = \"200ms\"\n{rollout}\n"
         );
         if !rollout.contains("gate_timeout") {
-            text.push_str("gate_timeout = \"20s\"\n");
+            text.extend(["gate_timeout = \"", LIMIT, "\"\n"]);
         }
         for (node, reach) in &self.nodes {
             let root = self.dir.join(node);
@@ -162,17 +177,16 @@ impl Lab {
         let gzip =
             flate2::write::GzEncoder::new(std::fs::File::create(path).unwrap(), flate2::Compression::fast());
         let mut tar = tar::Builder::new(gzip);
-        let mode = match mode {
-            Mode::Good => "good",
-            Mode::Sick => "sick",
-            Mode::Dies => "dies",
+        let (run, key) = match mode {
+            Mode::Good => (RUN, "greeting"),
+            Mode::Sick(_) => (RUN, "missing"),
+            Mode::Dies => ("#!/bin/sh\nexit 3\n", "greeting"),
         };
         let library = "x".repeat(100_000);
         for (name, bits, text) in [
             ("VERSION", 0o644, version),
-            ("MODE", 0o644, mode),
-            ("server.py", 0o644, SERVER),
-            ("run.sh", 0o755, "#!/bin/sh\nexec python3 web/server.py\n"),
+            ("GREETING-KEY", 0o644, key),
+            ("run.sh", 0o755, run),
             ("library", 0o644, &library),
         ] {
             let mut header = tar::Header::new_gnu();
@@ -197,8 +211,23 @@ impl Lab {
                 std::fs::rename(path, aside).unwrap();
             }
         }
+        self.limit(role, if let Mode::Sick(within) = mode { within } else { LIMIT });
         let out = self.run(&["build"]);
         assert!(out.status.success(), "{}", text(&out));
+    }
+
+    /// Changes how long the gate of a role's next build may take.
+    fn limit(&self, role: &str, within: &str) {
+        let path = self.dir.join(format!("recipes/{role}.toml"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        let line = |line: &str| {
+            if line.starts_with("within = ") {
+                format!("within = \"{within}\"\n")
+            } else {
+                format!("{line}\n")
+            }
+        };
+        std::fs::write(path, text.lines().map(line).collect::<String>()).unwrap();
     }
 
     /// The program, run through whatever it has to be.
@@ -259,12 +288,20 @@ impl Lab {
         self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
+    /// Where the service of a role on a node listens.
+    pub(crate) fn at(&self, role: &str, node: &str) -> SocketAddr {
+        (self.addresses[node], self.ports[&(role.to_owned(), node.to_owned())]).into()
+    }
+
+    /// A port of the lab that no service of it has.
+    pub(crate) fn spare_port(&self) -> u16 {
+        port(&self.net, 79)
+    }
+
     /// What the service of a role on a node answers.
     pub(crate) fn ask(&self, role: &str, node: &str) -> Option<Value> {
-        let port = self.ports[&(role.to_owned(), node.to_owned())];
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut stream = TcpStream::connect_timeout(&self.at(role, node), BACKSTOP).ok()?;
+        stream.set_read_timeout(Some(BACKSTOP)).unwrap();
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
@@ -286,7 +323,7 @@ impl Lab {
 
     /// Waits until `holds`; whatever was last seen if it never does.
     pub(crate) fn until(&self, what: &str, holds: impl Fn() -> bool) {
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + BACKSTOP;
         while !holds() {
             assert!(Instant::now() < until, "never: {what}");
             std::thread::sleep(Duration::from_millis(20));
@@ -305,6 +342,13 @@ impl Drop for Lab {
             }
         }
     }
+}
+
+/// Port `slot` of 80 that no other claimed network has, below those that the kernel gives to clients.
+fn port(net: &Net, slot: u16) -> u16 {
+    let [_, high, low, _] = net.ip(0).octets();
+    let number = u16::from_be_bytes([high - 64, low]);
+    12_000 + number % 250 * 80 + slot
 }
 
 pub(crate) fn text(out: &Output) -> String {

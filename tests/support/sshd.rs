@@ -1,19 +1,28 @@
-//! A real sshd for tests: on loopback, with keys and a port of its own, stopped when dropped.
+//! A real sshd for tests: on a loopback address of its own, with keys of its own, stopped when dropped.
 //!
-//! Several make several nodes. It runs as whoever runs the tests and lets that user in.
+//! Several servers make several nodes. A server runs as the user that runs the tests, and lets that user in.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+// Also compiled into a bench, where this is not below `support`.
+use super::net::Net;
+
+/// The port of every server.
+const PORT: u16 = 2222;
+/// How long a server may take to answer.
+const BACKSTOP: Duration = Duration::from_mins(2);
+
 /// One running server.
 pub(crate) struct Sshd {
     child: Child,
-    /// The port on 127.0.0.1.
+    net: Net,
+    /// The port on [`Sshd::address`].
     pub(crate) port: u16,
     /// Its folder: keys, configuration, log.
     pub(crate) dir: PathBuf,
@@ -27,6 +36,11 @@ impl Sshd {
 
     /// The same, with further lines of `sshd_config`.
     pub(crate) fn start_with(dir: &Path, config: &str) -> Self {
+        Self::start_on(Net::claim(), dir, config)
+    }
+
+    /// Starts a server on the first address of a network.
+    pub(crate) fn start_on(net: Net, dir: &Path, config: &str) -> Self {
         fs::create_dir_all(dir).unwrap();
         for (name, kind) in [("host_ed25519", "ed25519"), ("host_ecdsa", "ecdsa"), ("client", "ed25519")] {
             if !dir.join(name).exists() {
@@ -40,17 +54,24 @@ impl Sshd {
         if !dir.join("authorized_keys").exists() {
             fs::copy(dir.join("client.pub"), dir.join("authorized_keys")).unwrap();
         }
-        // Another process may take the port in between: then the next one is tried.
-        for _ in 0..5 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let mut child = launch(dir, port, config);
-            if answers(&mut child, port) {
-                return Self { child, port, dir: dir.to_owned() };
-            }
-            let _gone = child.kill();
-            let _gone = child.wait();
+        let server = Self { child: launch(dir, net.ip(1), config), net, port: PORT, dir: dir.to_owned() };
+        server.wait()
+    }
+
+    /// Waits until the server answers.
+    fn wait(mut self) -> Self {
+        let (deadline, address) = (Instant::now() + BACKSTOP, SocketAddr::from((self.address(), self.port)));
+        while TcpStream::connect(address).is_err() {
+            let ended = self.child.try_wait().unwrap().is_some();
+            assert!(!ended && Instant::now() < deadline, "sshd does not start: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
         }
-        panic!("sshd does not start: {}", fs::read_to_string(dir.join("log")).unwrap_or_default());
+        self
+    }
+
+    /// Where the server listens; no other server does.
+    pub(crate) fn address(&self) -> Ipv4Addr {
+        self.net.ip(1)
     }
 
     /// The private key that it lets in; the public one is beside it, with `.pub`.
@@ -65,7 +86,7 @@ impl Sshd {
 
     /// The name in `known_hosts`.
     pub(crate) fn host(&self) -> String {
-        format!("[127.0.0.1]:{}", self.port)
+        format!("[{}]:{}", self.address(), self.port)
     }
 
     /// A line of `known_hosts` with the Ed25519 host key.
@@ -110,12 +131,12 @@ pub(crate) fn keygen(arguments: &[&str], file: &Path) {
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
-fn launch(dir: &Path, port: u16, config: &str) -> Child {
+fn launch(dir: &Path, address: Ipv4Addr, config: &str) -> Child {
     let at = dir.display();
-    // The first value wins, so the caller's lines come first. A home of its own keeps the start-up files of
-    // whoever runs the tests out of them: they take their time, and killed half way they leave locks behind.
+    // The first value wins, so the caller's lines come first. A home of its own keeps the user's start-up files out
+    // of the tests: they take their time, and leave locks behind if they are killed.
     let text = format!(
-        "{config}\nPort {port}\nListenAddress 127.0.0.1\nHostKey {at}/host_ed25519\nHostKey {at}/host_ecdsa\n\
+        "{config}\nPort {PORT}\nListenAddress {address}\nHostKey {at}/host_ed25519\nHostKey {at}/host_ecdsa\n\
          PidFile none\nAuthorizedKeysFile {at}/authorized_keys\nStrictModes no\nUsePAM no\n\
          SetEnv HOME={at}\n\
          PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nUseDNS no\n\
@@ -131,20 +152,6 @@ fn launch(dir: &Path, port: u16, config: &str) -> Child {
         .stderr(log)
         .spawn()
         .unwrap()
-}
-
-fn answers(child: &mut Child, port: u16) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while Instant::now() < deadline {
-        if child.try_wait().unwrap().is_some() {
-            return false;
-        }
-        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    false
 }
 
 fn descendants(pid: u32) -> Vec<Pid> {

@@ -88,7 +88,7 @@ pub(crate) struct Tracer {
 }
 
 impl Tracer {
-    /// `None`, said aloud, where nothing can be traced.
+    /// Starts one whose commands have the clock of `dir`; `None`, said aloud, where nothing can be traced.
     pub(crate) fn start(dir: &Path) -> Option<Self> {
         let python = Command::new("python3").arg("--version").output();
         if !cfg!(target_arch = "x86_64") || python.is_err() {
@@ -100,6 +100,7 @@ impl Tracer {
         command.args(["-I", "-S"]).arg(script).env_remove("WINDLASS_ROOT");
         // One thread fewer to order calls differently each time.
         command.env("RAYON_NUM_THREADS", "1").env("LAB_PW", crate::support::bench::SECRET);
+        crate::support::clock::Clock::of(dir).show(&mut command);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (stdin, stdout) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
         let tracer = Self { child, stdin, stdout, dir: dir.to_owned() };

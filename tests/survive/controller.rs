@@ -2,13 +2,16 @@
 //!
 //! Only the controller's own process is killed and counted, not the agents on the nodes.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::support::bench::SECRET;
 use crate::support::cluster::{Cluster, GOOD};
-use crate::support::long;
-use crate::support::node::until;
+use crate::support::node::wait_until;
+use crate::support::seed::seed;
 use crate::support::tracer::{CHANGES, Hit, Tracer};
+use crate::survive::kills::first;
 
 /// What counts: calls that change a disk or a process. Its pipes to the agents are what it speaks by.
 fn hit<'a>(at: usize, what: &'a str, counted: &'a [&'a str]) -> Hit<'a> {
@@ -17,8 +20,8 @@ fn hit<'a>(at: usize, what: &'a str, counted: &'a [&'a str]) -> Hit<'a> {
 
 /// Two nodes on version 1, and version 2 to come.
 fn ready() -> Cluster {
-    // Longer than `resume` may take on a busy machine: a guard that goes back while it plans is another matter.
-    let cluster = Cluster::local(2, "confirm_within = \"20s\"");
+    // A guard that goes back while `resume` plans is another matter: the clock is moved past this after it.
+    let cluster = Cluster::local(2, "confirm_within = \"10m\"");
     cluster.build("1", GOOD);
     cluster.expect(0, &["promote"]);
     cluster.build("2", GOOD);
@@ -38,6 +41,8 @@ fn recovers(cluster: &Cluster, what: &str) {
     let said = crate::support::cluster::text(&out);
     assert!(!said.contains("panicked") && !said.contains(SECRET), "{what}: {said}");
     assert!(matches!(out.status.code(), Some(0 | 3)), "{what}: resume ends with {:?}\n{said}", out.status);
+    // What still waits for a confirmation now goes back by its guard.
+    cluster.advance(Duration::from_mins(10));
     settled(cluster, what);
     // Where the rollout was not written down yet, there was nothing to go on with.
     let out = cluster.command(&["promote"]).output().unwrap();
@@ -54,7 +59,7 @@ fn recovers(cluster: &Cluster, what: &str) {
 #[track_caller]
 fn settled(cluster: &Cluster, what: &str) -> Value {
     let mut last = Value::Null;
-    until(&format!("{what}: every service runs from its current release"), 20, || {
+    wait_until(&format!("{what}: every service runs from its current release"), || {
         last = cluster.truthful(what);
         let nodes = last["nodes"].as_array().unwrap();
         nodes.iter().all(|node| node["roles"][0]["runs"] == node["roles"][0]["release"])
@@ -67,16 +72,26 @@ fn settled(cluster: &Cluster, what: &str) -> Value {
 
 #[test]
 fn promote_killed_at_each_call() {
+    promote_killed(Some(6));
+}
+
+#[test]
+#[ignore = "long: kills the controller at every call of a promotion, about 20 minutes"]
+fn long_promote_killed_at_each_call() {
+    promote_killed(None);
+}
+
+/// Kills it at about so many of its calls, or at all of them.
+fn promote_killed(tries: Option<usize>) {
     let cluster = ready();
     let Some(mut tracer) = Tracer::start(cluster.dir.parent().unwrap()) else { return };
     let words = cluster.words(&["promote"]);
     cluster.reset();
     let whole = tracer.run(&words, None, hit(usize::MAX >> 1, "kill", CHANGES));
     assert_eq!(whole.code, Some(0), "{}{}", whole.stdout, whole.stderr);
-    let step = if long() { 1 } else { whole.count / 6 };
-    let first = 1 + usize::try_from(std::process::id()).unwrap() % step;
+    let step = tries.map_or(1, |tries| whole.count / tries);
     let mut kills = 0;
-    for at in (first..).step_by(step) {
+    for at in (first(step)..).step_by(step) {
         cluster.reset();
         let ended = tracer.run(&words, None, hit(at, "kill", CHANGES));
         if ended.hits == 0 {
@@ -88,6 +103,7 @@ fn promote_killed_at_each_call() {
         recovers(&cluster, &format!("promote killed at call {at}, {}", ended.what.unwrap_or_default()));
     }
     eprintln!("promote: {} calls, {kills} kills", whole.count);
+    assert!(kills > 0);
 }
 
 /// What a controller may be told by its own disk, and by which calls.
@@ -124,14 +140,24 @@ const ERRORS: &[(&str, &[&str])] = &[
 
 #[test]
 fn promote_with_errors_at_each_call() {
+    promote_with_errors(false);
+}
+
+#[test]
+#[ignore = "long: every call of a promotion fails in every way, about an hour"]
+fn long_promote_with_errors_at_each_call() {
+    promote_with_errors(true);
+}
+
+/// Has each call fail in each way, or one of the first calls in each way.
+fn promote_with_errors(all: bool) {
     let cluster = ready();
     let Some(mut tracer) = Tracer::start(cluster.dir.parent().unwrap()) else { return };
     let words = cluster.words(&["promote"]);
     let (mut tries, mut codes) = (0, std::collections::BTreeMap::new());
+    let chosen = usize::try_from(seed(0)).unwrap();
     for (number, (error, counted)) in ERRORS.iter().enumerate() {
-        // The short version has one of each: not always the same one.
-        let first =
-            if long() { 1 } else { 1 + (usize::try_from(std::process::id()).unwrap() + number * 5) % 11 };
+        let first = if all { 1 } else { 1 + (chosen + number * 5) % 11 };
         for at in first.. {
             cluster.reset();
             let ended = tracer.run(&words, None, hit(at, error, counted));
@@ -151,7 +177,7 @@ fn promote_with_errors_at_each_call() {
                 assert!(said.contains("could not "), "{what}: {said}");
             }
             recovers(&cluster, &what);
-            if !long() {
+            if !all {
                 break;
             }
         }

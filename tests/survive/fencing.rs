@@ -7,8 +7,8 @@ use camino::Utf8Path;
 use serde_json::{Value, json};
 use windlass::fs::{DirLock, LockKind};
 
-use crate::support::bench::Bench;
-use crate::support::node::activation;
+use crate::support::bench::{Bench, sleeps};
+use crate::support::node::{activation, wait_until};
 use crate::survive::operations::outcome;
 
 /// A rollout that holds the node's lock, and its token.
@@ -94,9 +94,10 @@ fn a_step_that_waited_while_the_lock_changed_hands_is_refused() {
     let mut step = activation(Some(bench.name(4)), bench.name(7), None);
     step["token"] = token;
     let mut session = bench.lab.session();
+    let before = sleeps(session.pid());
     session.send(&step);
-    // It has looked at the lock by now, and waits for the role.
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    // It looks at the lock, and then again and again whether it can have the role.
+    wait_until("it waits for the role", || sleeps(session.pid()) > before + 30);
     end(first);
     let second = holder(&bench, "r-2");
     drop(held);

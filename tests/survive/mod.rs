@@ -1,7 +1,7 @@
 //! Rollouts survive everything: kills and errors at every system call, networks that break, liars, jumping
 //! clocks, many operators at once.
 //!
-//! Each has a short version here; `WINDLASS_LONG=1` tries everything. `docs/reliability.md` has the figures.
+//! Each campaign has a short version; the ignored ones try everything. `docs/reliability.md` has the figures.
 
 mod clock;
 mod controller;

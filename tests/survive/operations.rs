@@ -1,12 +1,12 @@
 //! What a node is asked to do, in forms that can be begun again and again from the same state.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::support::bench::Bench;
-use crate::support::node::until;
+use crate::support::node::wait_until;
 
 /// Something that is done to a bench.
 pub(crate) type Act = Box<dyn Fn(&Bench, &str)>;
@@ -147,16 +147,15 @@ pub(crate) fn stage_with_spare(bench: &Bench) -> Operation {
 pub(crate) fn guard(bench: &Bench) -> Operation {
     let (next, before) = (bench.name(7).to_owned(), bench.name(4).to_owned());
     let over = move |bench: &Bench, what: &str| {
-        let over = Instant::now() + Duration::from_millis(400);
-        bench.ok(&["activate", "web", "--to", &next, "--confirm-within", "400ms"], what);
+        bench.ok(&["activate", "web", "--to", &next, "--confirm-within", "10m"], what);
         bench.ok(&["service", "start", "web"], what);
         bench.end_guards();
-        std::thread::sleep(over.saturating_duration_since(Instant::now()));
+        bench.lab.advance(Duration::from_mins(10));
     };
     let looked_at = move |bench: &Bench, what: &str| {
         // Somebody looks, no more.
-        until(&format!("{what}: it goes back"), 10, || bench.truthful(what)["release"] == json!(before));
-        until(&format!("{what}: the service is back"), 10, || bench.at_rest(what)["runs"] == json!(before));
+        wait_until(&format!("{what}: it goes back"), || bench.truthful(what)["release"] == json!(before));
+        wait_until(&format!("{what}: the service is back"), || bench.at_rest(what)["runs"] == json!(before));
     };
     Operation {
         name: "guard that goes back",

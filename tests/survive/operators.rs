@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use crate::support::bench::{SECRET, copy};
 use crate::support::cluster::{Cluster, GOOD, text};
-use crate::support::long;
 
 /// What one of them does.
 const WISHES: [&[&str]; 5] = [
@@ -103,10 +102,22 @@ fn at_once(operators: usize, rounds: usize) {
 
 #[test]
 fn two_operators_at_once() {
-    at_once(2, if long() { 40 } else { 5 });
+    at_once(2, 5);
+}
+
+#[test]
+#[ignore = "long: two operators, 40 rounds, about 4 minutes"]
+fn long_two_operators_at_once() {
+    at_once(2, 40);
 }
 
 #[test]
 fn ten_operators_at_once() {
-    at_once(10, if long() { 20 } else { 1 });
+    at_once(10, 1);
+}
+
+#[test]
+#[ignore = "long: ten operators, 20 rounds, about 6 minutes"]
+fn long_ten_operators_at_once() {
+    at_once(10, 20);
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::bench::processes;
 use crate::support::cluster::{Cluster, DIES, GOOD, text};
+use crate::support::node::wait_until;
 
 /// Looks for the secret in the arguments of every process, as `ps` shows them.
 fn in_arguments(secret: &str) -> Vec<u32> {
@@ -13,11 +14,17 @@ fn in_arguments(secret: &str) -> Vec<u32> {
     })
 }
 
+/// How many rollouts have begun to write their journals.
+fn rollouts(cluster: &Cluster) -> usize {
+    let all = std::fs::read_dir(cluster.dir.join("out/rollouts")).into_iter().flatten();
+    all.filter(|one| one.as_ref().unwrap().path().join("journal.jsonl").exists()).count()
+}
+
 #[test]
 fn a_secret_is_in_the_rendered_conf_and_the_unit_and_nowhere_else() {
-    let cluster = Cluster::local(2, "confirm_within = \"5s\"\ngate_timeout = \"2s\"");
+    let cluster = Cluster::local(2, "confirm_within = \"10m\"\ngate_timeout = \"60s\"");
     // Its parts are looked for as well, and how it may be written.
-    let token = format!("wlt{:x}Zq{}", std::process::id(), uuid());
+    let token = format!("wltZq{}", uuid());
     let half = &token[..token.len() / 2];
     let hex = data_encoding::HEXLOWER.encode(token.as_bytes());
     let base64 = data_encoding::BASE64_NOPAD.encode(token.as_bytes());
@@ -63,9 +70,12 @@ fn a_secret_is_in_the_rendered_conf_and_the_unit_and_nowhere_else() {
     std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o777)).unwrap();
     assert_ne!(run(&["promote"]), 0);
     std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let before = rollouts(&cluster);
     let mut child = cluster.command(&["promote"]).env("LAB_PW", &token).spawn().unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(400));
-    assert_eq!(in_arguments(&token), Vec::<u32>::new());
+    wait_until("the promotion has begun", || {
+        assert_eq!(in_arguments(&token), Vec::<u32>::new());
+        rollouts(&cluster) > before
+    });
     child.kill().unwrap();
     child.wait().unwrap();
     run(&["resume", "--format", "json"]);

@@ -318,6 +318,7 @@ pub(super) fn ask(spec: &Spec, op: &str) -> Result<Child, SuperviseError> {
         .arg0("windlass")
         .args(["node", op])
         .env_clear()
+        .envs(boot::test_environment())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
