@@ -220,7 +220,6 @@ fn a_service_that_dies_has_failed_and_one_that_cannot_start_says_why() {
     let message = answer["error"]["message"].as_str().unwrap();
     assert!(message.contains("could not run") && message.contains("No such file"), "{message}");
     wait_until("it has failed", || lab.status()["process"] == "failed");
-    assert!(stranger.try_wait().unwrap().is_none());
     stranger.kill().unwrap();
     stranger.wait().unwrap();
     kill_process(Pid::from_raw(i32::try_from(keeper).unwrap()).unwrap(), Signal::KILL).unwrap();

@@ -3,6 +3,7 @@
 mod compat;
 mod cycle;
 pub(crate) mod guard;
+mod half_written;
 mod keep;
 mod no_return;
 mod preview;

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::support::node::{BACKSTOP, Built, Files, Lab, service};
 
 /// A service with as many files as make a spare worth it; those of `kind` are of that version alone.
-fn large(version: &str, kind: &str) -> Files {
+pub(crate) fn large(version: &str, kind: &str) -> Files {
     let mut files = service(version);
     for n in 0..2_100 {
         files.insert(format!("many/{}/{}/{n}.txt", n % 7, n % 61), (0o644, format!("{kind} {n}").into()));
@@ -20,12 +20,12 @@ fn large(version: &str, kind: &str) -> Files {
     files
 }
 
-fn conf(lab: &Lab, line: &str) {
+pub(crate) fn conf(lab: &Lab, line: &str) {
     std::fs::write(lab.dir.join("conf/web/extra.conf"), line).unwrap();
 }
 
 /// Lets others than root change a tree.
-fn open_up(tree: &Path) {
+pub(crate) fn open_up(tree: &Path) {
     for entry in walkdir::WalkDir::new(tree) {
         let entry = entry.unwrap();
         if entry.file_type().is_dir() {
@@ -34,7 +34,7 @@ fn open_up(tree: &Path) {
     }
 }
 
-fn inode(path: &Path) -> u64 {
+pub(crate) fn inode(path: &Path) -> u64 {
     path.symlink_metadata().unwrap().ino()
 }
 
