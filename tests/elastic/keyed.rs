@@ -2,28 +2,32 @@
 //! over TLS with an authority of its own.
 
 use std::fs;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::elastic::lab::{JVM_OPTIONS, RECIPE, lone};
-use crate::elastic::secured::{Stop, certificates, free, looked};
-use crate::support::elastic::{Killed, artifacts, finished, jre};
+use crate::elastic::lab::{HTTP, JVM_OPTIONS, RECIPE, lone};
+use crate::elastic::secured::{Stop, certificates, looked};
+use crate::support::elastic::{Killed, artifacts, finished, http, jre};
+use crate::support::net::Net;
 use crate::support::project::{Project, Run, have, skip};
 
 /// An API key, as its header has it, and one of nobody.
 pub(crate) const KEY: &str = "V2luZGxhc3M6YS1rZXktdGhhdC1pcy1zaG93bi10by1ub2JvZHk=";
 const OTHER_KEY: &str = "V2luZGxhc3M6YS1rZXktdGhhdC1ub2JvZHkta25vd3MhISE=";
 
-/// nginx as the door of an Elasticsearch: TLS, and 401 to whoever does not show exactly that key.
+/// Where nginx listens.
+const DOOR: u16 = 9443;
+
+/// nginx as the door of an Elasticsearch: TLS, and 401 without exactly that key.
 struct Door {
     _process: Killed,
 }
 
 impl Door {
-    fn start(project: &Project, door: u16, http: u16) -> Self {
+    fn start(project: &Project, door: SocketAddr, behind: SocketAddr) -> Self {
         let dir = project.path("door");
         fs::create_dir_all(dir.join("tmp")).unwrap();
         let at = dir.display();
@@ -34,10 +38,10 @@ impl Door {
              access_log {at}/access.log asked;\n  client_max_body_size 10m;\n\
              client_body_temp_path {at}/tmp/a; proxy_temp_path {at}/tmp/b; fastcgi_temp_path {at}/tmp/c;\n\
              uwsgi_temp_path {at}/tmp/d; scgi_temp_path {at}/tmp/e;\n\
-             server {{\n    listen 127.0.0.1:{door} ssl;\n    ssl_certificate {certs}/http.pem;\n\
+             server {{\n    listen {door} ssl;\n    ssl_certificate {certs}/http.pem;\n\
              ssl_certificate_key {certs}/http.key;\n    default_type application/json;\n    location / {{\n\
              if ($http_authorization != \"ApiKey {KEY}\") {{ return 401 '{refusal}'; }}\n\
-             proxy_pass http://127.0.0.1:{http};\n    }}\n  }}\n}}\n",
+             proxy_pass http://{behind};\n    }}\n  }}\n}}\n",
             certs = project.path("certs").display(),
         );
         fs::write(dir.join("nginx.conf"), conf).unwrap();
@@ -50,8 +54,8 @@ impl Door {
             .arg("-c")
             .arg(dir.join("nginx.conf"));
         let started = Self { _process: Killed(command.spawn().unwrap()) };
-        let until = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(("127.0.0.1", door)).is_err() {
+        let until = Instant::now() + Duration::from_mins(2);
+        while TcpStream::connect(door).is_err() {
             assert!(Instant::now() < until, "nginx does not listen");
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -92,8 +96,7 @@ fn an_api_key_through_tls_is_used_everywhere_and_shown_nowhere() {
     }
     fs::set_permissions(&project.dir, fs::Permissions::from_mode(0o755)).unwrap();
     certificates(&project.path("certs"));
-    let ports = free(3);
-    let (http, transport, door) = (ports[0], ports[1], ports[2]);
+    let net = Net::claim();
     let recipe = RECIPE.replace(
         "[service.api]\nport = \"{{ vars.http_port }}\"",
         "[service.api]\nport = \"{{ vars.door_port }}\"",
@@ -110,7 +113,7 @@ fn an_api_key_through_tls_is_used_everywhere_and_shown_nowhere() {
     project.write("conf/elasticsearch/jvm.options", JVM_OPTIONS);
     let yml = |more: &str| {
         let text = "cluster.name: keyed\nnode.name: {{ node.name }}\npath.data: {{ shared }}/data\n\
-                    path.logs: {{ shared }}/logs\nnetwork.host: 127.0.0.1\nhttp.port: {{ vars.http_port }}\n\
+                    path.logs: {{ shared }}/logs\nnetwork.host: {{ node.address }}\nhttp.port: {{ vars.http_port }}\n\
                     transport.port: {{ vars.transport_port }}\ndiscovery.type: single-node\n\
                     cluster.routing.allocation.disk.threshold_enabled: false\n";
         project.write("conf/elasticsearch/elasticsearch.yml", &format!("{text}{more}"));
@@ -119,18 +122,17 @@ fn an_api_key_through_tls_is_used_everywhere_and_shown_nowhere() {
     let cluster = |key: &str, within: &str| {
         project.write("key", key);
         let secrets = "es_key = { file = \"key\" }\n";
-        let vars = format!("http_port = {http}, transport_port = {transport}, door_port = {door}");
-        lone(&project, "elasticsearch", secrets, within, &vars);
+        lone(&project, &net, "elasticsearch", secrets, within, &format!(", door_port = {DOOR}"));
     };
     let _stop = Stop(&project);
-    let _door = Door::start(&project, door, http);
+    let _door = Door::start(&project, net.at(1, DOOR), net.at(1, HTTP));
     let mut shown = String::new();
     let mut run = |arguments: &[&str], code: i32| {
         let run = project.json(arguments).exits(code);
         shown.extend([run.stdout.as_str(), &run.stderr]);
         run
     };
-    cluster(KEY, "2m");
+    cluster(KEY, "3m");
     yml("");
     assert_eq!(finished(&run(&["promote"], 0))["outcome"], "succeeded");
     let ready = run(&["status"], 0);
@@ -138,7 +140,7 @@ fn an_api_key_through_tls_is_used_everywhere_and_shown_nowhere() {
     let asked = || project.read("door/access.log");
     assert!(!asked().contains("401 "), "it is shown with every question: {}", asked());
 
-    // Whoever has another key is told what to do, and nothing is stopped.
+    // With another key the error says what to do, and nothing is stopped.
     yml("http.max_content_length: 90mb\n");
     cluster(OTHER_KEY, "2s");
     let pid = |run: &Run| run.json()["nodes"][0]["roles"][0]["pid"].clone();
@@ -151,17 +153,14 @@ fn an_api_key_through_tls_is_used_everywhere_and_shown_nowhere() {
     assert!(!asked().lines().any(|line| line.starts_with("200 PUT")), "{}", asked());
 
     // With the right one it is drained, stopped, started and given its settings back.
-    cluster(KEY, "2m");
+    cluster(KEY, "3m");
     let done = run(&["promote"], 0);
     assert_eq!(finished(&done)["outcome"], "succeeded", "{}", done.stdout);
     assert_ne!(pid(&run(&["status"], 0)), before);
     let puts = asked().lines().filter(|line| line.starts_with("200 PUT /_cluster/settings")).count();
     assert_eq!(puts, 2, "replicas are held back, and let go: {}", asked());
     assert!(asked().contains("200 POST /_flush"), "{}", asked());
-    let settings =
-        crate::support::elastic::http(([127, 0, 0, 1], http).into(), "GET", "/_cluster/settings", "")
-            .unwrap()
-            .1;
+    let settings = http(net.at(1, HTTP), "GET", "/_cluster/settings", "").unwrap().1;
     assert_eq!(settings, serde_json::json!({"persistent": {}, "transient": {}}));
     run(&["history"], 0);
 

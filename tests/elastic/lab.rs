@@ -1,8 +1,9 @@
-//! A project with Elasticsearch, or `OpenSearch`, of several versions, and a cluster of three nodes on this machine that
-//! runs it: a hot one and a warm one with data, and a dedicated master; all three may be elected.
+//! A project with Elasticsearch, or `OpenSearch`, of several versions, and a cluster of three nodes on this machine,
+//! each with an address of its own: a hot and a warm one with data, and a dedicated master. All three are eligible.
 
+use std::fmt::Write as _;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::elastic::opensearch;
 use crate::support::elastic::{Killed, Nodes, artifacts_of, finished, jre};
+use crate::support::net::{Net, SAME_PORTS};
 use crate::support::project::Project;
 use crate::support::sshd::Sshd;
 
@@ -103,9 +105,7 @@ pub(crate) struct Lab {
     pub(crate) project: Project,
     /// `elasticsearch` or `opensearch`.
     product: &'static str,
-    /// HTTP ports of n1 to n3.
-    pub(crate) ports: Vec<u16>,
-    transport: Vec<u16>,
+    net: Net,
     /// The tier of each node.
     tiers: Vec<&'static str>,
     /// Lines for `[rollout]`.
@@ -117,15 +117,21 @@ pub(crate) struct Lab {
 pub(crate) const SECRETS: &str =
     "es_password = { file = \"password\" }\nhttp_key = { file = \"certs/http.key\" }\n";
 
-/// The cluster file of one node with one role, on this machine.
-pub(crate) fn lone(project: &Project, role: &str, secrets: &str, gate_timeout: &str, vars: &str) {
+/// Where every node answers.
+pub(crate) const HTTP: u16 = 9200;
+const TRANSPORT: u16 = 9300;
+
+/// The cluster file of one node with one role, at the first address of a network.
+pub(crate) fn lone(project: &Project, net: &Net, role: &str, secrets: &str, gate_timeout: &str, vars: &str) {
+    let address = net.ip(1);
     let dir = project.dir.display();
     project.write(
         "cluster.toml",
         &format!(
             "schema = 1\nname = \"lone\"\n[secrets]\n{secrets}[rollout]\nmin_healthy = \"1s\"\n\
-             gate_timeout = \"{gate_timeout}\"\n[nodes.n1]\naddress = \"127.0.0.1\"\ntransport = \"local\"\n\
-             root = \"{dir}/n1\"\nroles = [\"{role}\"]\nvars = {{ {vars} }}\n"
+             gate_timeout = \"{gate_timeout}\"\n[nodes.n1]\naddress = \"{address}\"\ntransport = \"local\"\n\
+             root = \"{dir}/n1\"\nroles = [\"{role}\"]\n\
+             vars = {{ http_port = {HTTP}, transport_port = {TRANSPORT}{vars} }}\n\n[lints]\n{SAME_PORTS}"
         ),
     );
 }
@@ -144,10 +150,6 @@ impl Lab {
         }
         // The service's user has to get to its release.
         fs::set_permissions(&project.dir, fs::Permissions::from_mode(0o755)).unwrap();
-        // Held until all are known, so that no two are the same.
-        let held: Vec<TcpListener> = (0..6).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let mut ports = held.iter().map(|one| one.local_addr().unwrap().port());
-        let (http, transport) = (ports.by_ref().take(3).collect(), ports.collect());
         project.write(&format!("recipes/_{product}.toml"), &of(product, RECIPE));
         for tier in TIERS {
             project.write(&format!("recipes/{product}-{tier}.toml"), &of(product, ROLE));
@@ -155,8 +157,7 @@ impl Lab {
         let lab = Self {
             project,
             product,
-            ports: http,
-            transport,
+            net: Net::claim(),
             tiers: TIERS.to_vec(),
             rollout: String::new(),
             sshd: None,
@@ -165,21 +166,22 @@ impl Lab {
         Some(lab)
     }
 
-    /// The same, with every node behind a real sshd.
+    /// The same, with every node behind a real sshd, which listens on all their addresses.
     pub(crate) fn over_ssh(mut self) -> Self {
-        let sshd = Sshd::start(&self.project.path("sshd"));
-        self.project.write("known_hosts", &sshd.known_hosts());
+        let addresses = [1, 2, 3].map(|n| self.net.ip(n));
+        let listen: String = addresses.iter().map(|address| format!("ListenAddress {address}\n")).collect();
+        let sshd = Sshd::start_with(&self.project.path("sshd"), &listen);
+        let key = fs::read_to_string(sshd.host_key().with_extension("pub")).unwrap();
+        let known: String =
+            addresses.iter().map(|address| format!("[{address}]:{} {key}", sshd.port)).collect();
+        self.project.write("known_hosts", &known);
         self.sshd = Some(sshd);
         self.write_cluster();
         self
     }
 
-    /// One more node, in cluster.toml alone.
+    /// Adds a node to cluster.toml.
     pub(crate) fn grow(&mut self, tier: &'static str) {
-        let held: Vec<TcpListener> = (0..2).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let mut ports = held.iter().map(|one| one.local_addr().unwrap().port());
-        self.ports.extend(ports.next());
-        self.transport.extend(ports.next());
         self.tiers.push(tier);
         self.write_cluster();
     }
@@ -203,25 +205,23 @@ impl Lab {
         });
         let transport = if self.sshd.is_some() { "" } else { "transport = \"local\"\n" };
         let mut text = format!(
-            "schema = 1\nname = \"real\"\n{ssh}\n[vars]\nuser = \"{user}\"\n\n[rollout]\nmin_healthy = \"1s\"\n\
+            "schema = 1\nname = \"real\"\n{ssh}\n[vars]\nuser = \"{user}\"\nhttp_port = {HTTP}\ntransport_port = {TRANSPORT}\n\n[rollout]\nmin_healthy = \"1s\"\n\
              gate_timeout = \"3m\"\nprogress_deadline = \"3m\"\ncanary = 0\n{}\n",
             self.rollout
         );
-        for (index, tier) in self.tiers.iter().enumerate() {
-            let n = index + 1;
+        for (n, tier) in (1..).zip(&self.tiers) {
             let node = format!(
-                "\n[nodes.n{n}]\naddress = \"127.0.0.1\"\nroot = \"{dir}/n{n}\"\n{transport}\
+                "\n[nodes.n{n}]\naddress = \"{}\"\nroot = \"{dir}/n{n}\"\n{transport}\
                  roles = [\"{}-{tier}\"]\n\
-                 vars = {{ http_port = {}, transport_port = {}, tier = \"{tier}\", data = {} }}\n",
+                 vars = {{ tier = \"{tier}\", data = {} }}\n",
+                self.net.ip(n),
                 self.product,
-                self.ports[index],
-                self.transport[index],
                 *tier != "master",
             );
             text += &node;
         }
-        // Three nodes on one machine, with as much room as that has; 7 and later are told their first masters always.
-        text += "\n[lints]\nE109 = \"allow\"\nE117 = \"allow\"\nE120 = \"allow\"\n";
+        // The machine may be short of space; from 7 on the conf always names the first masters.
+        let _ = write!(text, "\n[lints]\nE109 = \"allow\"\nE120 = \"allow\"\n{SAME_PORTS}");
         self.project.write("cluster.toml", &text);
     }
 
@@ -235,7 +235,8 @@ impl Lab {
                 self.product
             ),
         );
-        let seeds: Vec<String> = self.transport.iter().map(|port| format!("\"127.0.0.1:{port}\"")).collect();
+        let all = (1..).zip(&self.tiers).map(|(n, _)| self.net.at(n, TRANSPORT));
+        let seeds: Vec<String> = all.map(|address| format!("\"{address}\"")).collect();
         let seeds = seeds.join(", ");
         let six = version.starts_with("6.");
         let own = if self.product == "opensearch" {
@@ -297,7 +298,7 @@ impl Lab {
 
     /// The nodes' HTTP.
     pub(crate) fn nodes(&self) -> Nodes {
-        Nodes(self.ports.iter().map(|port| SocketAddr::from(([127, 0, 0, 1], *port))).collect())
+        Nodes((1..).zip(&self.tiers).map(|(n, _)| self.net.at(n, HTTP)).collect::<Vec<SocketAddr>>())
     }
 
     /// Asks a node.
@@ -349,7 +350,7 @@ impl Lab {
 
     /// Waits until `holds`.
     pub(crate) fn until(&self, what: &str, holds: impl Fn() -> bool) {
-        let until = Instant::now() + Duration::from_secs(90);
+        let until = Instant::now() + Duration::from_mins(2);
         while !holds() {
             assert!(Instant::now() < until, "never: {what}: {}", self.project.read("said"));
             std::thread::sleep(Duration::from_millis(20));

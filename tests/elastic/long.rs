@@ -1,4 +1,5 @@
-//! The long campaign: `WINDLASS_LONG=1 cargo test --test elastic long -- --nocapture --test-threads=1`.
+//! The long campaign: `tests/run --long 'test(/^elastic::long::/)'` or, to see its figures,
+//! `cargo test --test servers elastic::long -- --ignored --nocapture --test-threads=1`.
 
 use std::time::Instant;
 
@@ -8,14 +9,7 @@ use serde_json::{Value, json};
 use crate::elastic::lab::Lab;
 use crate::support::elastic::tell;
 use crate::support::elastic_client::Client;
-
-pub(crate) fn wanted() -> bool {
-    let wanted = std::env::var_os("WINDLASS_LONG").is_some_and(|value| value == "1");
-    if !wanted {
-        eprintln!("left out: the long campaign, which WINDLASS_LONG=1 asks for");
-    }
-    wanted
-}
+use crate::support::project::skip;
 
 /// Promotes while a client works, and looks whether everything is as it should be after.
 fn promoted(lab: &Lab, what: &str, version: &str, first: &mut u64) {
@@ -44,10 +38,8 @@ fn role(lab: &Lab, node: usize) -> Value {
 }
 
 #[test]
+#[ignore = "long: three nodes of Elasticsearch in six rollouts, about 8 min"]
 fn long_conf_broken_releases_and_ways_back() {
-    if !wanted() {
-        return;
-    }
     let Some(mut lab) = Lab::new(&["6.4.2", "6.7.0"]) else { return };
     first(&lab, "6.4.2");
     let mut number = 0;
@@ -106,10 +98,8 @@ fn long_conf_broken_releases_and_ways_back() {
 }
 
 #[test]
+#[ignore = "long: three nodes of Elasticsearch and two killed controllers, about 3 min"]
 fn long_the_guard_leaves_a_newer_version_where_it_is() {
-    if !wanted() {
-        return;
-    }
     let Some(mut lab) = Lab::new(&["6.4.2", "6.7.0"]) else { return };
     first(&lab, "6.4.2");
     let before = lab.settings();
@@ -137,10 +127,8 @@ fn long_the_guard_leaves_a_newer_version_where_it_is() {
 }
 
 #[test]
+#[ignore = "long: three nodes of Elasticsearch, one killed, about 3 min"]
 fn long_a_node_that_never_comes_back() {
-    if !wanted() {
-        return;
-    }
     let Some(mut lab) = Lab::new(&["6.4.2"]) else { return };
     lab.rollout("");
     first(&lab, "6.4.2");
@@ -167,10 +155,8 @@ fn long_a_node_that_never_comes_back() {
 }
 
 #[test]
+#[ignore = "long: three nodes of Elasticsearch upgraded twice, about 5 min"]
 fn long_from_7_17_to_8_18() {
-    if !wanted() {
-        return;
-    }
     let Some(lab) = Lab::new(&["7.17.0", "7.17.28", "8.18.0", "9.0.0"]) else { return };
     first(&lab, "7.17.0");
     let mut number = 0;
@@ -186,10 +172,8 @@ fn long_from_7_17_to_8_18() {
 
 /// With an index that 8 has made: 9 does not start with one of 7 that can be written to.
 #[test]
+#[ignore = "long: three nodes of Elasticsearch upgraded, about 3 min"]
 fn long_from_8_18_to_9() {
-    if !wanted() {
-        return;
-    }
     let Some(lab) = Lab::new(&["8.18.0", "9.0.0"]) else { return };
     first(&lab, "8.18.0");
     lab.build("9.0.0", "");
@@ -197,8 +181,10 @@ fn long_from_8_18_to_9() {
 }
 
 #[test]
+#[ignore = "long: three nodes of Elasticsearch behind sshd, upgraded, about 2 min"]
 fn long_over_ssh() {
-    if !wanted() || !std::path::Path::new("/usr/sbin/sshd").is_file() {
+    if !std::path::Path::new("/usr/sbin/sshd").is_file() {
+        skip("sshd is not installed");
         return;
     }
     let Some(lab) = Lab::new(&["6.4.2", "6.7.0"]) else { return };
@@ -224,10 +210,8 @@ const STEPS: [&str; 11] = [
 ];
 
 #[test]
+#[ignore = "long: three nodes of Elasticsearch and eleven killed controllers, about 6 min"]
 fn long_the_controller_killed_in_each_step() {
-    if !wanted() {
-        return;
-    }
     let Some(lab) = Lab::new(&["7.17.0"]) else { return };
     first(&lab, "7.17.0");
     let before = lab.settings();

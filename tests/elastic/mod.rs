@@ -1,5 +1,5 @@
-//! Elasticsearch itself, three nodes of it: upgraded, reconfigured, broken and brought back, while a client writes
-//! and reads. The long campaign runs with `WINDLASS_LONG=1`; its figures are in docs/adapters.md.
+//! A real Elasticsearch of three nodes: upgraded, reconfigured, broken and rolled back, while a client writes and
+//! reads. The figures of the long campaign (`tests/run --long`) are in docs/adapters.md.
 
 mod keyed;
 mod lab;

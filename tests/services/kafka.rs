@@ -7,7 +7,7 @@ use std::time::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::services::lab::{Lab, nodes_of};
-use crate::support::kafka::{Producer, consumed, jars, packed, unique};
+use crate::support::kafka::{Producer, Sent, consumed, jars, packed, unique};
 use crate::support::project::{file, skip};
 
 const RECIPE: &str = r#"schema = 1
@@ -71,8 +71,9 @@ offsets.topic.num.partitions=1
 offsets.topic.replication.factor=3
 group.initial.rebalance.delay.ms=0
 log.cleaner.dedupe.buffer.size=2097152
-controller.quorum.fetch.timeout.ms=1000
-controller.quorum.election.timeout.ms=500
+controller.quorum.fetch.timeout.ms=4000
+controller.quorum.election.timeout.ms=1000
+broker.session.timeout.ms=60000
 "#;
 
 const LOG4J: &str = "log4j.rootLogger=WARN, out
@@ -94,7 +95,7 @@ fn client() -> String {
 }
 
 fn lab(jars: &Path) -> Lab {
-    let lab = Lab::new("kafka", 3, &["broker", "controller"]);
+    let lab = Lab::new("kafka", 3, &[("broker", 9092), ("controller", 9093)]);
     lab.cluster("", SECRETS);
     let project = &lab.project;
     project.write("password", PASSWORD);
@@ -128,8 +129,7 @@ fn no_record_is_lost_and_the_active_controller_goes_last() {
     let begun = Instant::now();
     lab.rollout(0, &["promote"]);
     println!("formed in {:?}", begun.elapsed());
-    let servers: Vec<String> =
-        lab.ports_of("broker").iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let servers: Vec<String> = lab.all("broker").iter().map(ToString::to_string).collect();
     let servers = servers.join(",");
     let producer = Producer::start(&jars, &servers, &lab.project.path("producer"), &client());
 
@@ -143,7 +143,8 @@ fn no_record_is_lost_and_the_active_controller_goes_last() {
     let stopped = nodes_of(&events, "stop");
     assert_eq!((stopped.len(), stopped.last().map(String::as_str)), (3, last.as_str()), "{stopped:?}");
 
-    let (acked, refused) = producer.stop();
+    producer.goes_on(20, 101);
+    let Sent { acked, refused } = producer.stop();
     println!("{} records, refused: {refused:?}", acked.len());
     assert!(acked.len() > 100 && refused.is_empty(), "{} records, refused: {refused:?}", acked.len());
     let there = consumed(&jars, &servers, Some(&lab.project.path("consumer")), &acked);
@@ -152,7 +153,7 @@ fn no_record_is_lost_and_the_active_controller_goes_last() {
     let lost: Vec<&String> = acked.difference(&there).collect();
     assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), acked.len());
 
-    // Whoever says another word is not let in, and nothing is stopped.
+    // With a wrong password nothing is stopped.
     lab.project.write("password", "another-word");
     lab.cluster("gate_timeout = \"2s\"\n", SECRETS);
     let refused = lab.project.json(&["restart", "--nodes", "n1"]).exits(1);
@@ -161,7 +162,7 @@ fn no_record_is_lost_and_the_active_controller_goes_last() {
     lab.project.write("password", PASSWORD);
     lab.cluster("", SECRETS);
 
-    // What only a person can move is not left behind.
+    // A node whose controller and replicas an operator has to move first cannot leave.
     let refused = lab.project.run(&["leave", "n3"]).exits(1);
     assert!(refused.stderr.contains("kafka-quorum: controller"), "{}", refused.stderr);
     lab.cluster("predicates_off = [\"kafka-quorum\"]\n", SECRETS);

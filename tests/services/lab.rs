@@ -1,43 +1,41 @@
-//! A project with one role on several local nodes of 127.0.0.1, each with ports of its own.
+//! A project with one role on several local nodes, each with an address of its own, so that all have the service's
+//! usual ports.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 
 use serde_json::Value;
 
+use crate::support::net::{Net, SAME_PORTS};
 use crate::support::project::Project;
 
-/// Nodes `n1`, `n2`, ... of this machine, all with one role.
+/// Nodes `n1`, `n2`, ... on this machine, all with one role.
 pub(crate) struct Lab {
     pub(crate) project: Project,
+    pub(crate) net: Net,
+    /// Their names.
+    pub(crate) nodes: Vec<String>,
     role: String,
-    /// Ports by node, each with its name.
-    pub(crate) ports: BTreeMap<String, BTreeMap<String, u16>>,
-}
-
-/// Ports that nobody has at this moment, all different.
-pub(crate) fn free_ports(count: usize) -> Vec<u16> {
-    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    held.iter().map(|one| one.local_addr().unwrap().port()).collect()
+    /// The service's ports, each with its name.
+    ports: Vec<(&'static str, u16)>,
 }
 
 impl Lab {
-    /// `count` nodes with `role`, and a var `<name>_port` for each name.
-    pub(crate) fn new(role: &str, count: usize, names: &[&str]) -> Self {
-        let mut free = free_ports(count * names.len()).into_iter();
-        let ports = (1..=count)
-            .map(|n| {
-                let of_node = names.iter().map(|name| ((*name).to_owned(), free.next().unwrap()));
-                (format!("n{n}"), of_node.collect())
-            })
-            .collect();
-        let lab = Self { project: Project::empty(), role: role.to_owned(), ports };
+    /// `count` nodes with `role`, and a var `<name>_port` for each port.
+    pub(crate) fn new(role: &str, count: usize, ports: &[(&'static str, u16)]) -> Self {
+        let nodes = (1..=count).map(|n| format!("n{n}")).collect();
+        let lab = Self {
+            project: Project::empty(),
+            net: Net::claim(),
+            nodes,
+            role: role.to_owned(),
+            ports: ports.to_vec(),
+        };
         lab.cluster("", "");
         lab
     }
 
-    /// Writes cluster.toml with these further lines of [rollout], and these before it.
+    /// Writes cluster.toml with further lines of `[rollout]`, and lines before it.
     pub(crate) fn cluster(&self, rollout: &str, more: &str) {
         let mut text = format!(
             "schema = 1\nname = \"lab\"\n{more}\n[rollout]\nmin_healthy = \"100ms\"\nprogress_deadline = \"2m\"\n"
@@ -46,36 +44,36 @@ impl Lab {
             text.push_str("gate_timeout = \"90s\"\n");
         }
         text.push_str(rollout);
-        for (index, (node, ports)) in self.ports.iter().enumerate() {
-            let vars: Vec<String> =
-                ports.iter().map(|(name, port)| format!("{name}_port = {port}")).collect();
-            let vars = vars.join(", ");
-            let root = self.project.path(node);
+        let ports: Vec<String> =
+            self.ports.iter().map(|(name, port)| format!("{name}_port = {port}")).collect();
+        let ports = ports.join(", ");
+        for (n, node) in (1..).zip(&self.nodes) {
+            let (address, root) = (self.net.ip(n), self.project.path(node));
             let _ = write!(
                 text,
-                "\n[nodes.{node}]\ntransport = \"local\"\naddress = \"127.0.0.1\"\nroot = \"{}\"\nroles = [\"{}\"]\n\
-                 vars = {{ id = {}, {vars} }}\n",
+                "\n[nodes.{node}]\ntransport = \"local\"\naddress = \"{address}\"\nroot = \"{}\"\nroles = [\"{}\"]\n\
+                 vars = {{ id = {n}, {ports} }}\n",
                 root.display(),
                 self.role,
-                index + 1,
             );
         }
-        // Three nodes on one machine.
-        text.push_str("\n[lints]\nE119 = \"allow\"\n");
+        let _ = write!(text, "\n[lints]\n{SAME_PORTS}");
         self.project.write("cluster.toml", &text);
     }
 
-    /// The port of a name on a node.
-    pub(crate) fn port(&self, node: &str, name: &str) -> u16 {
-        self.ports[node][name]
+    /// Where a node listens on the port of that name.
+    pub(crate) fn at(&self, node: &str, name: &str) -> SocketAddr {
+        let (_, port) = self.ports.iter().find(|(known, _)| *known == name).unwrap();
+        let n = self.nodes.iter().position(|known| known == node).unwrap();
+        self.net.at(u8::try_from(n + 1).unwrap(), *port)
     }
 
-    /// The ports of a name, in the nodes' order.
-    pub(crate) fn ports_of(&self, name: &str) -> Vec<u16> {
-        self.ports.values().map(|ports| ports[name]).collect()
+    /// The same of all nodes, in their order.
+    pub(crate) fn all(&self, name: &str) -> Vec<SocketAddr> {
+        self.nodes.iter().map(|node| self.at(node, name)).collect()
     }
 
-    /// Runs a rollout that has to end with this code; its events.
+    /// Runs a rollout, which has to exit with `code`, and returns its events.
     pub(crate) fn rollout(&self, code: i32, arguments: &[&str]) -> Vec<Value> {
         let run = self.project.json(arguments).exits(code);
         let events: Vec<Value> = run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -84,7 +82,7 @@ impl Lab {
     }
 }
 
-/// The nodes for which a step was begun, in that order.
+/// The nodes for which a step was started, in that order.
 pub(crate) fn nodes_of(events: &[Value], step: &str) -> Vec<String> {
     let of_step = |event: &&Value| event["event"] == "step-started" && event["step"] == step;
     events.iter().filter(of_step).map(|event| event["node"].as_str().unwrap().to_owned()).collect()
@@ -94,7 +92,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         let _stopped = self.project.command(&["service", "stop"]).output();
         if std::thread::panicking() {
-            for node in self.ports.keys() {
+            for node in &self.nodes {
                 let logs = self.project.path(&format!("{node}/roles/{}/shared/logs", self.role));
                 for entry in std::fs::read_dir(logs).into_iter().flatten().flatten() {
                     let text = std::fs::read_to_string(entry.path()).unwrap_or_default();

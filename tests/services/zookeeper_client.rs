@@ -1,19 +1,22 @@
-//! A client of `ZooKeeper` that writes all the time, over one session, to whichever server it gets hold of.
+//! A client of `ZooKeeper` that writes all the time, over one session, to any server that it can connect to.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::TcpStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{JoinHandle, sleep};
+use std::net::{SocketAddr, TcpStream};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use crate::support::worker::{Pace, Worker};
 
 const CREATE: i32 = 1;
 const CHILDREN: i32 = 8;
+const SYNC: i32 = 9;
 const NODE_EXISTS: i32 = -110;
+/// Longer than a busy machine takes to elect a leader; conf has to allow it.
+pub(crate) const SESSION_MS: i32 = 60_000;
 
 /// One session; its connections come and go.
 struct Session {
-    ports: Vec<u16>,
+    servers: Vec<SocketAddr>,
     next: usize,
     id: i64,
     password: Vec<u8>,
@@ -34,38 +37,22 @@ pub(crate) struct Seen {
     pub(crate) gap: Duration,
 }
 
-/// A writer in a thread of its own.
-pub(crate) struct Writer {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<Seen>,
+/// Starts a client that writes to one of these servers.
+pub(crate) fn writer(servers: Vec<SocketAddr>) -> Worker<Seen> {
+    Worker::start("acknowledged writes", move |pace| write(Session::new(servers), pace))
 }
 
-impl Writer {
-    pub(crate) fn start(ports: Vec<u16>) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let thread = {
-            let stop = Arc::clone(&stop);
-            std::thread::spawn(move || write(Session::new(ports), &stop))
-        };
-        Self { stop, thread }
-    }
-
-    pub(crate) fn stop(self) -> Seen {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap()
-    }
-}
-
-fn write(mut session: Session, stop: &AtomicBool) -> Seen {
+fn write(mut session: Session, pace: &Pace) -> Seen {
     let mut seen = Seen::default();
     let mut last = Instant::now();
-    while !stop.load(Ordering::Relaxed) {
+    while !pace.is_over() {
         let name = format!("w{}", seen.written.len());
         match session.create(&format!("/{name}")) {
             Ok(0 | NODE_EXISTS) => {
                 seen.gap = seen.gap.max(last.elapsed());
                 last = Instant::now();
                 seen.written.push(name);
+                pace.count();
                 sleep(Duration::from_millis(5));
             }
             Ok(code) => panic!("ZooKeeper answers a write with {code}"),
@@ -79,10 +66,11 @@ fn write(mut session: Session, stop: &AtomicBool) -> Seen {
     seen
 }
 
-/// The names that a server knows.
-pub(crate) fn children(port: u16) -> Vec<String> {
-    let mut session = Session::new(vec![port]);
+/// The names that a server knows once it has everything that its leader has.
+pub(crate) fn children(server: SocketAddr) -> Vec<String> {
+    let mut session = Session::new(vec![server]);
     let mut body = string("/");
+    session.ask(SYNC, &body).unwrap();
     body.push(0);
     let answer = session.ask(CHILDREN, &body).unwrap();
     let mut rest = &answer[16..];
@@ -109,21 +97,21 @@ fn string(text: &str) -> Vec<u8> {
 }
 
 impl Session {
-    fn new(ports: Vec<u16>) -> Self {
-        Self { ports, next: 0, id: 0, password: vec![0; 16], stream: None, xid: 0 }
+    fn new(servers: Vec<SocketAddr>) -> Self {
+        Self { servers, next: 0, id: 0, password: vec![0; 16], stream: None, xid: 0 }
     }
 
     fn connect(&mut self) -> io::Result<()> {
-        let port = self.ports[self.next % self.ports.len()];
+        let server = self.servers[self.next % self.servers.len()];
         self.next += 1;
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        let stream = TcpStream::connect(server)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         self.stream = Some(stream);
         let mut body = Vec::new();
         body.extend(0_i32.to_be_bytes());
         body.extend(0_i64.to_be_bytes());
-        body.extend(15_000_i32.to_be_bytes());
+        body.extend(SESSION_MS.to_be_bytes());
         body.extend(self.id.to_be_bytes());
         body.extend(16_i32.to_be_bytes());
         body.extend(&self.password);

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::stack::stock;
+use crate::stack::stock::{self, Beats};
 use crate::support::elastic::{Nodes, finished};
+use crate::support::net::{Net, SAME_PORTS};
 use crate::support::old_stack::{ORDER, Shape};
 use crate::support::project::Project;
 
@@ -26,19 +27,16 @@ pub(crate) const SMALL: Shape = [
 pub(crate) struct Lab {
     pub(crate) project: Project,
     pub(crate) shape: Shape,
-    net: [u8; 2],
+    net: Net,
 }
 
 impl Lab {
-    /// The project and its cluster file; `None` where something cannot be had here.
-    pub(crate) fn new(shape: Shape) -> Option<Self> {
-        let project = stock::project()?;
+    /// The project and its cluster file; `None` if this machine lacks something.
+    pub(crate) fn new(shape: Shape, beats: Beats) -> Option<Self> {
+        let project = stock::project(beats)?;
         // Services' users have to get to their releases.
         fs::set_permissions(&project.dir, fs::Permissions::from_mode(0o755)).unwrap();
-        // Two runs of the tests on one machine do not meet, and the first number is not that of 127.0.0.1.
-        let pid = std::process::id();
-        let net = [u8::try_from(10 + pid / 250 % 200).unwrap(), u8::try_from(1 + pid % 250).unwrap()];
-        let lab = Self { project, shape, net };
+        let lab = Self { project, shape, net: Net::claim() };
         lab.cluster("role", "");
         Some(lab)
     }
@@ -76,12 +74,12 @@ impl Lab {
             let _ = writeln!(text, "{name} = {{ env = \"WINDLASS_NOT_{}\" }}", name.to_uppercase());
         }
         // One disk for all, as full as it is.
-        text += "\n[lints]\nE120 = \"allow\"\nW120 = \"allow\"\n";
+        let _ = write!(text, "\n[lints]\nE120 = \"allow\"\nW120 = \"allow\"\n{SAME_PORTS}");
         self.project.write("cluster.toml", &text);
     }
 
     pub(crate) fn address(&self, n: usize) -> Ipv4Addr {
-        Ipv4Addr::new(127, self.net[0], self.net[1], u8::try_from(n).unwrap())
+        self.net.ip(u8::try_from(n).unwrap())
     }
 
     /// Where a role's nodes answer on that port.
@@ -148,7 +146,7 @@ impl Lab {
                 return;
             }
             assert!(Instant::now() < until, "not ready: {not:?}");
-            std::thread::sleep(Duration::from_millis(500));
+            std::thread::sleep(Duration::from_millis(100));
         }
     }
 

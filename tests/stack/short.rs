@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::stack::clients::Clients;
 use crate::stack::lab::{Lab, SMALL};
+use crate::stack::stock::Beats;
 use crate::support::old_stack::ORDER;
 
 /// Indices with a replica of each shard.
@@ -20,10 +21,10 @@ pub(crate) fn indices(lab: &Lab) {
     lab.elastic().send("PUT", "/_cluster/settings", &mine);
 }
 
-/// The indices of days: one that Curator shall delete, and one that it shall leave.
+/// Daily indices: one that Curator has to delete, and one that it has to keep.
 const DAYS: [&str; 2] = ["logs-2020.01.01", "logs-2099.01.01"];
 
-/// Such as whoever writes logs makes.
+/// Makes the daily indices, as a log shipper does.
 pub(crate) fn days(lab: &Lab) {
     for day in DAYS {
         let body = json!({"settings": {"number_of_shards": 1, "number_of_replicas": 1}});
@@ -32,13 +33,13 @@ pub(crate) fn days(lab: &Lab) {
     lab.elastic().get("/_cluster/health?wait_for_status=green&timeout=15s");
 }
 
-/// What has Curator begin at once, and delete what is old.
+/// Vars with which Curator starts at once and deletes old indices.
 pub(crate) const DELETES: &str =
     "curator_at = \"00:00\"\ncurator_warm_days = 0\ncurator_delete_days = 30\nelastalert_every_minutes = 2";
 
 /// Curator has deleted the old index and no other; `ElastAlert` has run its rule and written so into its own index.
 pub(crate) fn assert_tasks_ran(lab: &Lab) {
-    let until = Instant::now() + Duration::from_secs(40);
+    let until = Instant::now() + Duration::from_mins(2);
     let days = || lab.elastic().get("/_cat/indices/logs-*?h=index&format=json");
     let ran = || {
         let path = "/elastalert_status_status/_search?q=rule_name:%22no%20logs%20arrive%22&size=1";
@@ -49,7 +50,7 @@ pub(crate) fn assert_tasks_ran(lab: &Lab) {
             lab.logs();
             panic!("Curator left {}; ElastAlert has run its rule {} times", days(), ran());
         }
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(Duration::from_millis(200));
     }
 }
 
@@ -76,11 +77,11 @@ pub(crate) fn assert_by_node(stopped: &[String]) {
 
 #[test]
 fn the_old_stack_forms_and_is_rolled_node_by_node() {
-    let Some(lab) = Lab::new(SMALL) else { return };
+    let Some(lab) = Lab::new(SMALL, Beats::StandIns) else { return };
     lab.project.build();
     let formed = lab.rolls(0, &["promote"]);
     assert_eq!(formed.last().unwrap()["outcome"], "succeeded");
-    lab.all_ready(Duration::from_secs(10));
+    lab.all_ready(Duration::from_mins(2));
     indices(&lab);
     days(&lab);
     let before = lab.elastic().get("/_cluster/settings?flat_settings=true");
@@ -90,8 +91,7 @@ fn the_old_stack_forms_and_is_rolled_node_by_node() {
     lab.cluster("node", &format!("{vars}{DELETES}"));
     let clients = Clients::start(&lab, 0);
     let events = lab.rolls(0, &["promote"]);
-    let seen = clients.done(&lab, "by node");
-    assert!(seen.elastic > 50 && seen.door > 50 && seen.redis > 50, "{seen:?}");
+    clients.done(&lab, "by node");
     let stopped = begun(&events, "stop");
     assert_by_node(&stopped);
     assert_eq!(stopped.len(), 5, "{stopped:?}");

@@ -8,10 +8,10 @@
 use std::fs;
 use std::path::Path;
 
-use crate::stack::long::wants_long;
 use crate::support::elastic::artifacts;
+use crate::support::fetch;
 use crate::support::kafka;
-use crate::support::project::{Member, Project, copy_tree, file, have, skip};
+use crate::support::project::{Project, copy_tree, file, have, skip};
 use crate::support::python::{self, CURATOR, ELASTALERT};
 use crate::support::redis::program;
 
@@ -74,8 +74,18 @@ server {
 }
 "#;
 
-/// A project with everything; `None` says on standard error what this machine lacks.
-pub(crate) fn project() -> Option<Project> {
+/// What runs as Filebeat, Metricbeat and Heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beats {
+    /// Servers that answer on the beats' ports.
+    StandIns,
+    /// The beats themselves, built from their module the first time, which takes minutes and 4 GB. One that cannot
+    /// be built is reported as skipped, and has a stand-in.
+    Real,
+}
+
+/// A project with all artifacts; `None` if this machine lacks one, which is reported.
+pub(crate) fn project(beats: Beats) -> Option<Project> {
     if ["java", "redis-server", "redis-cli", "python3"].iter().any(|name| !have(name)) {
         return None;
     }
@@ -113,8 +123,14 @@ pub(crate) fn project() -> Option<Project> {
     project.artifact("kibana-6.7.0-linux-x86_64.tar.gz", &members);
     let plugin = [file("kibana/elastalert-kibana-plugin/package.json", 0o644, "{}\n")];
     project.zip("elastalert-kibana-plugin-1.0.3-6.7.0.zip", &plugin);
+    if beats == Beats::StandIns {
+        println!("{}: stand-ins", BUILT.join(", "));
+    }
     for name in BUILT {
-        project.artifact(&format!("{name}-{BEATS}-linux-x86_64.tar.gz"), &beat(name));
+        let program = if beats == Beats::Real { real_beat(name) } else { None };
+        let program = program.unwrap_or_else(|| STAND_IN.into());
+        let members = [file(&format!("{name}-{BEATS}/{name}"), 0o755, program)];
+        project.artifact(&format!("{name}-{BEATS}-linux-x86_64.tar.gz"), &members);
     }
     let artifacts = [
         (python::curator()?, format!("elasticsearch-curator-{CURATOR}")),
@@ -129,48 +145,22 @@ pub(crate) fn project() -> Option<Project> {
 /// The beats that can be built without more than Go; Packetbeat needs the headers of libpcap.
 const BUILT: [&str; 3] = ["filebeat", "metricbeat", "heartbeat"];
 
-/// Whether a beat is no stand-in.
+/// Whether a beat was built.
 pub(crate) fn has_beat(beat: &str) -> bool {
-    crate::support::fetch::has(&format!("{beat}-{BEATS}"), ".built")
+    fetch::has(&format!("{beat}-{BEATS}"), ".built")
 }
 
-/// A beat itself, built from its module, which takes minutes and 4 GB: where it was built before, or where there is
-/// time.
+/// A beat itself, built from its module.
 fn real_beat(beat: &str) -> Option<Vec<u8>> {
-    let start = format!("{beat}-{BEATS}");
-    if !has_beat(beat) {
-        if !wants_long() {
-            skip(&format!("{beat} is a stand-in: WINDLASS_LONG=1 builds the real one"));
-            return None;
-        }
-        let missing: Vec<&str> = BUILT.into_iter().filter(|beat| !has_beat(beat)).collect();
-        let script = format!(
-            "set -e; exec >&2; rm -rf beats.tmp; mkdir beats.tmp\n\
-             dir=$(GOFLAGS=-mod=mod go mod download -json github.com/elastic/beats/v7@v{BEATS} | \
-             sed -n 's/.*\"Dir\": \"\\(.*\\)\".*/\\1/p')\n\
-             cp -r \"$dir\" beats.tmp/src; chmod -R u+w beats.tmp; cd beats.tmp/src\n\
-             for beat in {}; do\n\
-             CGO_ENABLED=0 go build -p 2 -trimpath -ldflags '-s -w' -o ../$beat ./$beat\n\
-             mv ../$beat ../../$beat-{BEATS}.built\n\
-             done; cd ../..; rm -rf beats.tmp",
-            missing.join(" ")
-        );
-        crate::support::fetch::fetch_within(
-            1800,
-            &start,
-            ".built",
-            &["bash", "-eo", "pipefail", "-c", &script],
-        )?;
-    }
-    fs::read(crate::support::fetch::fetch(&start, ".built", &["true"])?).ok()
-}
-
-fn beat(beat: &str) -> Vec<Member> {
-    let name = format!("{beat}-{BEATS}/{beat}");
-    match real_beat(beat) {
-        Some(program) => vec![file(&name, 0o755, program)],
-        None => vec![file(&name, 0o755, STAND_IN)],
-    }
+    let script = format!(
+        "set -e; exec >&2; dir=$(GOFLAGS=-mod=mod go mod download -json github.com/elastic/beats/v7@v{BEATS} | \
+         sed -n 's/.*\"Dir\": \"\\(.*\\)\".*/\\1/p')\n\
+         cp -r \"$dir\" src; chmod -R u+w src; cd src\n\
+         CGO_ENABLED=0 go build -p 2 -trimpath -ldflags '-s -w' -o ../program ./{beat}\n\
+         cd ..; mv program {beat}-{BEATS}.built"
+    );
+    let command = ["bash", "-eo", "pipefail", "-c", &script];
+    fs::read(fetch::fetch_within(1800, &format!("{beat}-{BEATS}"), ".built", &command)?).ok()
 }
 
 fn stock(project: &Project) {

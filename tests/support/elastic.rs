@@ -55,13 +55,13 @@ impl Nodes {
     /// The same, with a body that may be null.
     pub(crate) fn send(&self, method: &str, path: &str, body: &Value) -> Value {
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + Duration::from_mins(2);
         loop {
             match self.0.iter().find_map(|node| http(*node, method, path, &body)) {
                 Some((status, value)) if (200..300).contains(&status) => return value,
                 other => assert!(Instant::now() < until, "{method} {path}: {other:?}"),
             }
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 }
@@ -104,10 +104,10 @@ pub(crate) fn tell(what: &str, finished: &Value, took: Duration) {
     println!("{what}: {:.1} s; {}", took.as_secs_f64(), each.join("; "));
 }
 
-/// Asks over HTTP; `None` if nobody answers.
+/// Sends a request over HTTP; `None` without an answer.
 pub(crate) fn http(address: SocketAddr, method: &str, path: &str, body: &str) -> Option<(u16, Value)> {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     let request = format!(
         "{method} {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",

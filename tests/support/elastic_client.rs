@@ -1,12 +1,10 @@
-//! A client that writes and reads all the time, and looks whether the cluster is ever red.
+//! A client that writes and reads all the time, and records whether the cluster is ever red.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::support::elastic::{Nodes, http};
+use crate::support::worker::{Pace, Worker};
 
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
@@ -32,27 +30,33 @@ pub(crate) struct Looks {
 }
 
 pub(crate) struct Client {
-    stop: Arc<AtomicBool>,
-    writer: Option<JoinHandle<Seen>>,
-    watcher: Option<JoinHandle<Looks>>,
+    writer: Worker<Seen>,
+    watcher: Worker<Looks>,
 }
 
 impl Client {
-    /// Begins to write documents from number `first`.
+    /// Starts to write documents from number `first`.
     pub(crate) fn start(nodes: &Nodes, first: u64) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (addresses, stopped) = (nodes.0.clone(), Arc::clone(&stop));
-        let writer = std::thread::spawn(move || write(&addresses, first, &stopped));
-        let (addresses, stopped) = (nodes.0.clone(), Arc::clone(&stop));
-        let watcher = std::thread::spawn(move || watch(&addresses, &stopped));
-        Self { stop, writer: Some(writer), watcher: Some(watcher) }
+        let addresses = nodes.0.clone();
+        let writer = Worker::start("acknowledged documents", move |pace| write(&addresses, first, pace));
+        let addresses = nodes.0.clone();
+        let watcher = Worker::start("looks at the cluster", move |pace| watch(&addresses, pace));
+        Self { writer, watcher }
     }
 
-    /// Ends it, and looks for every document that was acknowledged: none is lost, and nothing was ever red.
-    pub(crate) fn done(mut self, nodes: &Nodes, what: &str) -> Seen {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut seen = self.writer.take().unwrap().join().unwrap();
-        seen.looks = self.watcher.take().unwrap().join().unwrap();
+    /// Waits until `more` documents are acknowledged than now, and at least `least` in all.
+    #[track_caller]
+    pub(crate) fn goes_on(&self, more: u64, least: u64) {
+        self.writer.goes_on(more, least);
+    }
+
+    /// Ends the client once it has written some more, and reads every acknowledged document: none may be lost, and
+    /// the cluster may never have been red.
+    pub(crate) fn done(self, nodes: &Nodes, what: &str) -> Seen {
+        self.goes_on(5, 20);
+        self.watcher.goes_on(1, 1);
+        let mut seen = self.writer.stop();
+        seen.looks = self.watcher.stop();
         nodes.send("POST", "/docs/_refresh", &serde_json::Value::Null);
         for ids in seen.written.chunks(500) {
             let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
@@ -82,17 +86,11 @@ impl Client {
     }
 }
 
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
-fn write(nodes: &[SocketAddr], first: u64, stop: &AtomicBool) -> Seen {
+fn write(nodes: &[SocketAddr], first: u64, pace: &Pace) -> Seen {
     let mut seen = Seen::default();
     let mut last = Instant::now();
     for (number, node) in (first..).zip(nodes.iter().cycle()) {
-        if stop.load(Ordering::Relaxed) {
+        if pace.is_over() {
             break;
         }
         let path = format!("/docs/_doc/{number}");
@@ -101,6 +99,7 @@ fn write(nodes: &[SocketAddr], first: u64, stop: &AtomicBool) -> Seen {
                 seen.longest = seen.longest.max(last.elapsed());
                 last = Instant::now();
                 seen.written.push(number);
+                pace.count();
                 let read = http(*node, "GET", &path, "");
                 seen.read += u64::from(read.is_some_and(|(status, _)| status == 200));
             }
@@ -111,10 +110,10 @@ fn write(nodes: &[SocketAddr], first: u64, stop: &AtomicBool) -> Seen {
     seen
 }
 
-fn watch(nodes: &[SocketAddr], stop: &AtomicBool) -> Looks {
+fn watch(nodes: &[SocketAddr], pace: &Pace) -> Looks {
     let mut looks = Looks::default();
     let mut since: Option<Instant> = None;
-    while !stop.load(Ordering::Relaxed) {
+    while !pace.is_over() {
         let (mut answers, mut masters) = (0, 0);
         for node in nodes {
             // What its own state says: without a master the cluster has no word.
@@ -136,6 +135,7 @@ fn watch(nodes: &[SocketAddr], stop: &AtomicBool) -> Looks {
             }
         }
         since = if answers > 0 && masters == 0 { since.or_else(|| Some(Instant::now())) } else { None };
+        pace.count();
         looks.masterless = looks.masterless.max(since.map_or(Duration::ZERO, |since| since.elapsed()));
         std::thread::sleep(Duration::from_millis(100));
     }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::support::fetch::fetch;
 use crate::support::project::{Member, file, have};
+use crate::support::worker::{Pace, Worker};
 
 const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
 <groupId>lab</groupId><artifactId>lab</artifactId><version>1</version><dependencies>
@@ -32,9 +33,9 @@ pub(crate) fn jars() -> Option<PathBuf> {
         return None;
     }
     let script = format!(
-        "rm -rf kafka.tmp && mkdir kafka.tmp && cat >kafka.tmp/pom.xml <<'END'\n{POM}\nEND\n\
-         mvn -q -B -f kafka.tmp/pom.xml org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
-         -DoutputDirectory=lib -DincludeScope=runtime && mv kafka.tmp/lib kafka-3.7.2.jars"
+        "cat >pom.xml <<'END'\n{POM}\nEND\n\
+         mvn -q -B -f pom.xml org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies \
+         -DoutputDirectory=lib -DincludeScope=runtime && mv lib kafka-3.7.2.jars"
     );
     fetch("kafka-3.7.2", ".jars", &["bash", "-eo", "pipefail", "-c", &script])
 }
@@ -67,22 +68,30 @@ pub(crate) fn tool(jars: &Path, class: &str, arguments: &[&str]) -> Child {
         .unwrap()
 }
 
-/// A producer that tells of every write that all replicas have.
+/// What a producer reported.
+#[derive(Debug, Default)]
+pub(crate) struct Sent {
+    /// Records that all replicas have.
+    pub(crate) acked: BTreeSet<String>,
+    /// Refusals by their reason.
+    pub(crate) refused: BTreeMap<String, usize>,
+}
+
+/// A producer that waits for all replicas.
 pub(crate) struct Producer {
     child: Child,
-    lines: BufReader<ChildStdout>,
-    acked: BTreeSet<String>,
-    /// What was refused, and how often, by the reason.
-    refused: BTreeMap<String, usize>,
+    /// Reads all the time: with a full pipe the producer would stop sending.
+    reader: Option<Worker<Sent>>,
 }
 
 impl Producer {
-    /// One that has written. Its configuration goes to `config`, with `more` in it.
+    /// Starts a producer and waits for its first records. Its configuration, with `more` in it, goes to `config`.
     pub(crate) fn start(jars: &Path, servers: &str, config: &Path, more: &str) -> Self {
-        // The tool does not try again unless it is told to; every other producer does. One request at a time: of
-        // several that are on their way when the first leader of a partition goes, the second may be written first,
-        // and the first is then taken for one that was written long ago. Small batches use every partition.
-        let text = "retries=1000\nenable.idempotence=true\nmax.in.flight.requests.per.connection=1\nbatch.size=256\n";
+        // The tool does not retry unless it is configured to; every other producer does. One request at a time: of
+        // several in flight when the first leader of a partition stops, the second may be written first, and the
+        // first then counts as written long ago. Small batches use every partition. A slow machine is no failure.
+        let text = "retries=10000\ndelivery.timeout.ms=600000\nenable.idempotence=true\n\
+                    max.in.flight.requests.per.connection=1\nbatch.size=256\n";
         std::fs::write(config, format!("{text}{more}")).unwrap();
         let config = config.to_str().unwrap();
         let arguments = [
@@ -99,34 +108,40 @@ impl Producer {
         ];
         let mut child = tool(jars, "org.apache.kafka.tools.VerifiableProducer", &arguments);
         let lines = BufReader::new(child.stdout.take().unwrap());
-        let mut producer = Self { child, lines, acked: BTreeSet::new(), refused: BTreeMap::new() };
-        while producer.acked.len() < 20 {
-            assert!(producer.next().is_some(), "the producer ended");
-        }
+        let reader = Worker::start("acknowledged records", move |pace| sent(lines, pace));
+        let producer = Self { child, reader: Some(reader) };
+        producer.goes_on(20, 20);
         producer
     }
 
-    /// The next thing that it tells; `None` at its end.
-    fn next(&mut self) -> Option<Value> {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).unwrap();
-        let told: Value = serde_json::from_str(&line).ok()?;
-        if told["name"] == "producer_send_success" {
-            self.acked.insert(told["value"].as_str().unwrap().to_owned());
-        }
-        if told["name"] == "producer_send_error" {
-            *self.refused.entry(told["exception"].to_string()).or_default() += 1;
-        }
-        Some(told)
+    /// Waits until `more` records are acknowledged than now, and at least `least` in all.
+    #[track_caller]
+    pub(crate) fn goes_on(&self, more: u64, least: u64) {
+        self.reader.as_ref().unwrap().goes_on(more, least);
     }
 
-    /// Ends it: what was acknowledged, and what was refused.
-    pub(crate) fn stop(mut self) -> (BTreeSet<String>, BTreeMap<String, usize>) {
+    /// Ends the producer.
+    pub(crate) fn stop(mut self) -> Sent {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        while self.next().is_some() {}
-        (std::mem::take(&mut self.acked), std::mem::take(&mut self.refused))
+        self.reader.take().unwrap().stop()
     }
+}
+
+/// Reads a producer's reports up to its end.
+fn sent(lines: BufReader<ChildStdout>, pace: &Pace) -> Sent {
+    let mut sent = Sent::default();
+    for line in lines.lines().map_while(Result::ok) {
+        let Ok(report) = serde_json::from_str::<Value>(&line) else { continue };
+        if report["name"] == "producer_send_success" {
+            sent.acked.insert(report["value"].as_str().unwrap().to_owned());
+            pace.count();
+        }
+        if report["name"] == "producer_send_error" {
+            *sent.refused.entry(report["exception"].to_string()).or_default() += 1;
+        }
+    }
+    sent
 }
 
 impl Drop for Producer {

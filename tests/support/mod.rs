@@ -22,6 +22,7 @@ pub(crate) mod sshd;
 pub(crate) mod tools;
 pub(crate) mod tracer;
 pub(crate) mod vendor;
+pub(crate) mod worker;
 
 /// Whether everything is tried, not a part that is quick.
 pub(crate) fn long() -> bool {

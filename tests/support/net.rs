@@ -14,6 +14,10 @@ const CLAIMS: &str = "/tmp/windlass-net";
 /// 127.64.0.0/24 to 127.127.255.0/24.
 const NETWORKS: u16 = 64 * 256;
 
+/// A line of `[lints]`: the node's port check (P211) does not look at addresses, so that the services of other tests
+/// and of other nodes on this machine count as being in the way.
+pub(crate) const SAME_PORTS: &str = "P211 = \"allow\"\n";
+
 /// A /24 of the loopback range that no other test uses while this value lives.
 #[derive(Debug)]
 pub(crate) struct Net {

@@ -42,11 +42,11 @@ fn packed(name: &str, folder: &str, lib: &str, install: &str, more: &str) -> Opt
     let (python, tag) = interpreter()?;
     let (start, end) = (format!("{name}-{tag}"), ".tar.gz");
     let script = format!(
-        "set -e; work={name}.tmp; rm -rf $work; mkdir -p $work/{folder}; exec 3>&1 >&2\n\
+        "set -e; work=work; mkdir -p $work/{folder}; exec 3>&1 >&2\n\
          {python} -m pip install -q --disable-pip-version-check --no-warn-conflicts --target $work/{folder}/{lib} {install}\n\
          here=$work/{folder}\n{more}\n\
          {python} -m compileall -q -f --invalidation-mode unchecked-hash $here/{lib} || :\n\
-         tar -czf $work/packed -C $work {folder}; mv $work/packed {start}{end}; rm -rf $work"
+         tar -czf $work/packed -C $work {folder}; mv $work/packed {start}{end}"
     );
     fetch(&start, end, &["bash", "-eo", "pipefail", "-c", &script.replace("@PYTHON@", &python)])
 }

@@ -4,8 +4,9 @@
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::support::worker::{Pace, Worker};
 
 /// A program that is installed here.
 pub(crate) fn program(name: &str) -> Vec<u8> {
@@ -22,9 +23,9 @@ pub(crate) struct Client {
 impl Client {
     /// Connects, with the password if there is one.
     pub(crate) fn connect(address: SocketAddr, password: Option<&str>) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(3))?;
+        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         let mut client = Self { stream: BufReader::new(stream) };
         if let Some(password) = password {
             client.ask(&["AUTH", password])?;
@@ -64,17 +65,28 @@ pub(crate) fn field(address: SocketAddr, password: Option<&str>, name: &str) -> 
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().to_owned()
 }
 
-/// Writes until it is told to stop, with a pause after each; the keys that a replica confirmed, and the longest pause between two.
-pub(crate) fn write(
-    servers: &[SocketAddr],
-    password: Option<&str>,
-    stop: &AtomicBool,
-    pause: Duration,
-) -> (Vec<String>, Duration) {
-    let (mut confirmed, mut gap, mut last) = (Vec::new(), Duration::ZERO, Instant::now());
+/// A client whose writes are confirmed by WAIT.
+pub(crate) type Writer = Worker<Confirmed>;
+
+/// What a writer saw.
+#[derive(Debug)]
+pub(crate) struct Confirmed {
+    /// The keys that a replica confirmed.
+    pub(crate) keys: Vec<String>,
+    /// The longest time between two confirmed writes.
+    pub(crate) gap: Duration,
+}
+
+/// Starts a client that writes to the master among `servers`, with a pause after each write.
+pub(crate) fn writer(servers: Vec<SocketAddr>, password: Option<&'static str>, pause: Duration) -> Writer {
+    Worker::start("confirmed writes", move |pace| write(&servers, password, pause, pace))
+}
+
+fn write(servers: &[SocketAddr], password: Option<&str>, pause: Duration, pace: &Pace) -> Confirmed {
+    let (mut keys, mut gap, mut last) = (Vec::new(), Duration::ZERO, Instant::now());
     let mut client: Option<Client> = None;
     let mut number = 0;
-    while !stop.load(Ordering::Relaxed) {
+    while !pace.is_over() {
         if client.is_none() {
             let found = servers.iter().copied().find(|at| field(*at, password, "role") == "master");
             client = found.and_then(|at| Client::connect(at, password).ok());
@@ -89,7 +101,8 @@ pub(crate) fn write(
             Some(Ok(count)) if count != "0" => {
                 gap = gap.max(last.elapsed());
                 last = Instant::now();
-                confirmed.push(key);
+                keys.push(key);
+                pace.count();
                 std::thread::sleep(pause);
             }
             Some(Ok(_)) => {}
@@ -99,5 +112,5 @@ pub(crate) fn write(
             }
         }
     }
-    (confirmed, gap)
+    Confirmed { keys, gap }
 }
