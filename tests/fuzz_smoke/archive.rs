@@ -17,7 +17,7 @@ use windlass::model::{BundlePath, Cancel};
 struct Seen(BTreeMap<BundlePath, &'static str>);
 
 impl Seen {
-    fn add(&mut self, path: BundlePath, kind: &'static str) {
+    fn add(&mut self, path: &BundlePath, kind: &'static str) {
         for above in path.ancestors() {
             let above = BundlePath::new(above).expect("a path's ancestor is a path");
             let there = self.0.get(&above).copied().unwrap_or("directory");
@@ -34,7 +34,7 @@ impl Visitor for Seen {
     }
 
     fn directory(&mut self, path: BundlePath) -> Result<(), VisitError> {
-        self.add(path, "directory");
+        self.add(&path, "directory");
         Ok(())
     }
 
@@ -46,7 +46,7 @@ impl Visitor for Seen {
         data: &mut dyn Read,
     ) -> Result<(), VisitError> {
         assert!(matches!(mode & 0o777, 0o644 | 0o755) && mode & !0o6777 == 0, "{mode:o}");
-        self.add(path.clone(), "file");
+        self.add(&path, "file");
         let read = std::io::copy(data, &mut std::io::sink())?;
         assert_eq!(read, size, "{path} is not as long as was told");
         Ok(())
@@ -54,13 +54,13 @@ impl Visitor for Seen {
 
     fn symlink(&mut self, path: BundlePath, target: String) -> Result<(), VisitError> {
         assert!(!target.starts_with('/') && !target.is_empty(), "{path} -> {target}");
-        self.add(path, "symlink");
+        self.add(&path, "symlink");
         Ok(())
     }
 
     fn hard_link(&mut self, path: BundlePath, target: BundlePath) -> Result<(), VisitError> {
         assert_eq!(self.0.get(&target), Some(&"file"), "{path} = {target}");
-        self.add(path, "hard link");
+        self.add(&path, "hard link");
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! The fuzz targets' bodies, run over their seeds and over seeded mutations of them.
 //!
-//! `fuzz/run` explores with coverage and AddressSanitizer, and needs a nightly toolchain. This is the part of it that
+//! `fuzz/run` explores with coverage and `AddressSanitizer`, and needs a nightly toolchain. This is the part of it that
 //! fits any machine and every test run: a body that no longer compiles, a seed that fails, and bugs a few edits away
 //! from well-formed input are found without it. libFuzzer on stable Rust would compile the library and its
 //! dependencies a second time for the same few seconds of unguided mutations.
@@ -85,7 +85,9 @@ fn smoke(target: &str, runs: u64, run: impl Fn(&[u8])) {
         drop(kept);
     };
     tried(&[]);
-    seeds.iter().for_each(|input| tried(input));
+    for input in &seeds {
+        tried(input);
+    }
     let mut random = Random(seed);
     for _ in 0..from_env("FUZZ_RUNS").unwrap_or(runs) {
         tried(&random.mutation(&seeds));
