@@ -261,34 +261,38 @@ fn status_is_quick_and_true_while_somebody_is_at_a_role() {
 #[test]
 fn status_is_true_between_any_two_steps_of_an_operation() {
     let lab = Lab::new();
-    let names =
-        [lab.promote(&lab.build("1.0", &service("1.0"))), lab.promote(&lab.build("2.0", &service("2.0")))];
+    // Status waits a moment for what is under way: stopping takes longer than that.
+    let slow = "#!/bin/sh\ntrap 'sleep 0.3; exit' TERM\nwhile :; do sleep 0.01; done\n";
+    let promote = |version: &str| {
+        let mut files = service(version);
+        files.insert("run.sh".to_owned(), (0o755, slow.into()));
+        lab.promote(&lab.build(version, &files))
+    };
+    let names = [promote("1.0"), promote("2.0")];
+    lab.done(&json!({ "op": "service-start", "role": "web" }));
     let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let watcher = scope.spawn(|| {
-            let mut session = lab.session();
-            let mut looks = 0;
-            while !stop.load(Ordering::Relaxed) {
-                let status = session.ask(&json!({ "op": "status" }))["done"]["roles"][0].clone();
-                assert_eq!(status["problem"], Value::Null, "{status}");
-                // Nothing is killed here: what is under way is so because a process is at it.
-                assert!(status["interrupted"] == Value::Null || status["busy"] == json!(true), "{status}");
-                looks += 1;
-            }
-            looks
-        });
+    let watch = || {
         let mut session = lab.session();
-        for n in 0..100 {
-            let (from, to) = (&names[(n + 1) % 2], &names[n % 2]);
-            let back = json!({ "op": "rollback", "role": "web", "to": to, "why": "to see" });
-            let request = if n % 4 < 2 { activation(Some(from), to, None) } else { back };
+        let mut seen = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let status = session.ask(&json!({ "op": "status" }))["done"]["roles"][0].clone();
+            assert_eq!(status["problem"], Value::Null, "{status}");
+            // Nothing is killed here: what is under way is so because a process is at it.
+            assert!(status["interrupted"] == Value::Null || status["busy"] == json!(true), "{status}");
+            seen += usize::from(status["interrupted"] != Value::Null);
+        }
+        seen
+    };
+    std::thread::scope(|scope| {
+        let watchers = [(); 4].map(|()| scope.spawn(watch));
+        let mut session = lab.session();
+        for n in 0..12 {
+            let request = json!({ "op": "rollback", "role": "web", "to": names[n % 2], "why": "to see", "restart": true });
             let answer = session.ask(&request);
             assert!(answer.get("done").is_some(), "{answer}");
-            if watcher.is_finished() {
-                break;
-            }
         }
         stop.store(true, Ordering::Relaxed);
-        assert!(watcher.join().unwrap() > 0);
+        let seen: usize = watchers.map(|watcher| watcher.join().unwrap()).iter().sum();
+        assert!(seen > 0, "nothing was seen under way");
     });
 }
