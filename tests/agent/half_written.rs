@@ -299,7 +299,7 @@ fn after_a_crash_of_the_machine_or_the_process_they_are_sent_again() {
         let built = lab.build(&version, &own(&version));
         let marker = marker(&lab, boot, ended);
         // The objects are younger than the marker.
-        set_time(&marker, SystemTime::now() - Duration::from_secs(60));
+        set_time(&marker, SystemTime::now() - Duration::from_mins(1));
         let planted = plant(&lab, &built, round);
         // Of one, a power cut left the size and the time, but not the content.
         let torn = (boot != this_boot).then(|| {
