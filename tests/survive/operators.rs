@@ -87,11 +87,11 @@ fn at_once(operators: usize, rounds: usize) {
         let met = outs.iter().any(|out| out.status.code() == Some(5));
         let through = outs.iter().any(|out| out.status.success());
         assert!(gc || !met || through, "round {round}: nobody got through");
-        // A lock goes a moment after its operator.
+        // A lock is released a moment after its operator's process has ended.
         let mut status = Value::Null;
-        wait_until("nobody holds a lock", || {
+        wait_until("every lock is released", || {
             status = cluster.truthful("after a round");
-            status["nodes"].as_array().unwrap().iter().all(|told| told["lock"] == Value::Null)
+            status["nodes"].as_array().unwrap().iter().all(|node| node["lock"] == Value::Null)
         });
         for (node, told) in cluster.nodes.iter().zip(status["nodes"].as_array().unwrap()) {
             cluster.whole(node, "after a round");
