@@ -196,7 +196,7 @@ impl Reading {
         Self { busy: matches!(lock, Ok(None)), state, link, process, problem: problem.or(no_process) }
     }
 
-    /// Whether the journal and the link belong together, as far as that can be told.
+    /// Whether the journal and the link certainly belong together.
     fn is_consistent(&self) -> bool {
         !self.busy || self.moved().is_none()
     }

@@ -62,13 +62,13 @@ fn the_guard_goes_back_when_the_controller_is_gone() {
     move_on(&lab, &first, &second, "10m");
     lab.done(&json!({ "op": "service-start", "role": "web" }));
     assert_eq!(lab.http()["version"], "2.0");
-    // A hang-up of the session that started it does not reach it: this one moves the link, as nothing else looks.
+    // A hang-up of the session that started the guard does not end it: nothing else can move the link.
     let [guard] = *guards_of(&lab) else { panic!("one guard: {:?}", guards_of(&lab)) };
-    wait_until("it is past its beginning", || catches(guard, 1));
+    wait_until("the guard has set up its signals", || catches(guard, 1));
     let hang_up = std::process::Command::new("kill").args(["-HUP", &guard.to_string()]).status();
     assert!(hang_up.unwrap().success());
     lab.advance(Duration::from_mins(10));
-    wait_until("the guard goes back", || {
+    wait_until("the guard rolls back", || {
         let link = std::fs::read_link(lab.root.join("roles/web/current")).unwrap();
         link.to_str().unwrap().ends_with(&first)
     });
@@ -91,7 +91,7 @@ fn a_service_that_was_stopped_to_be_started_again_is_started() {
     lab.advance(Duration::from_mins(10));
     wait_until("the service is back", || lab.answers("1.0"));
     wait_for_guards(&lab);
-    // In an activation it goes back at once, not when the time to confirm is over, and nothing is to blame.
+    // An unconfirmed activation is rolled back at that deadline, not at its own, and no release is marked bad.
     let done = lab.done(&activation(Some(&first), &second, Some("5h")));
     assert_eq!(done["guarded"], json!(true));
     lab.done(&stop);
@@ -99,7 +99,7 @@ fn a_service_that_was_stopped_to_be_started_again_is_started() {
     wait_until("the service is back", || lab.answers("1.0"));
     let status = lab.status();
     assert_eq!((&status["release"], &status["bad"]), (&json!(first), &json!([])));
-    // A service that is started in time is not disturbed: its guard ends, and there is no other.
+    // A service that is started in time is left alone: its guard ends, and no other starts.
     lab.done(&stop);
     lab.done(&json!({ "op": "service-start", "role": "web" }));
     let pid = lab.status()["pid"].clone();
@@ -117,7 +117,7 @@ fn a_confirmation_ends_the_guard() {
     lab.done(&json!({ "op": "confirm", "role": "web", "release": second }));
     wait_for_guards(&lab);
     lab.advance(Duration::from_mins(10));
-    // Looking starts a guard where something waits for one.
+    // Status starts a guard where one is missing.
     assert_eq!(lab.current().as_deref(), Some(&*second));
     assert_eq!(lab.status()["unconfirmed"], Value::Null);
     assert!(guards_of(&lab).is_empty());
@@ -129,7 +129,7 @@ fn a_killed_guard_is_replaced_and_an_expired_activation_taken_back() {
     move_on(&lab, &first, &second, "10m");
     let before = guards_of(&lab);
     kill_guards(&lab);
-    // Whatever runs next sees to it: here, somebody who only looks.
+    // The next command starts another guard: here, one that only reads.
     wait_until("another guard lives", || {
         lab.status();
         guards_of(&lab).iter().any(|pid| !before.contains(pid))
@@ -141,9 +141,9 @@ fn a_killed_guard_is_replaced_and_an_expired_activation_taken_back() {
     });
     lab.advance(Duration::from_mins(10));
     let link = std::fs::read_link(lab.root.join("roles/web/current")).unwrap();
-    assert!(link.ends_with(&second), "nothing has looked meanwhile");
-    // The first that looks sees to it.
-    wait_until("it went back", || lab.current().as_deref() == Some(&*first));
+    assert!(link.ends_with(&second), "no command has run meanwhile");
+    // The first command afterwards rolls back.
+    wait_until("the node is rolled back", || lab.current().as_deref() == Some(&*first));
     assert_eq!(lab.http()["version"], "1.0");
 }
 
@@ -219,7 +219,7 @@ fn one_guard_stands_in_for_whatever_activation_waits() {
         json!(true)
     );
     lab.advance(Duration::from_mins(1));
-    wait_until("it went back", || lab.current().as_deref() == Some(&*names[1]));
+    wait_until("the node is rolled back", || lab.current().as_deref() == Some(&*names[1]));
     wait_for_guards(&lab);
 }
 
@@ -229,7 +229,7 @@ fn status_is_quick_and_true_while_somebody_is_at_a_role() {
     lab.vars = json!({ "stop": "2m" });
     let first = lab.promote(&lab.build("1.0", &service("1.0")));
     let mut files = service("2.0");
-    // It stops when it is let, and so does going back.
+    // This service stops when the test allows it, and the rollback waits for that.
     let stubborn = "#!/bin/sh\ntrap '' TERM\nwhile [ ! -e web/tmp/let ]; do sleep 0.1; done\n";
     files.insert("run.sh".to_owned(), (0o755, stubborn.into()));
     let second = lab.promote(&lab.build("2.0", &files));
@@ -239,7 +239,7 @@ fn status_is_quick_and_true_while_somebody_is_at_a_role() {
     let mut session = lab.session();
     let mut status = || session.ask(&json!({ "op": "status" }))["done"]["roles"][0].clone();
     wait_until("the rollback is seen", || status()["interrupted"] == "rolling-back");
-    // None of these waits for the rollback, which ends only after them.
+    // None of these waits for the rollback, which cannot end before them.
     for _ in 0..5 {
         let status = status();
         let said = (&status["interrupted"], &status["busy"], &status["release"]);
@@ -261,34 +261,40 @@ fn status_is_quick_and_true_while_somebody_is_at_a_role() {
 #[test]
 fn status_is_true_between_any_two_steps_of_an_operation() {
     let lab = Lab::new();
-    let names =
-        [lab.promote(&lab.build("1.0", &service("1.0"))), lab.promote(&lab.build("2.0", &service("2.0")))];
+    // Status waits up to 250 ms for an operation to end: stopping takes longer.
+    let slow = "#!/bin/sh\ntrap 'sleep 0.3; exit' TERM\nwhile :; do sleep 0.01; done\n";
+    let promote = |version: &str| {
+        let mut files = service(version);
+        files.insert("run.sh".to_owned(), (0o755, slow.into()));
+        lab.promote(&lab.build(version, &files))
+    };
+    let names = [promote("1.0"), promote("2.0")];
+    lab.done(&json!({ "op": "service-start", "role": "web" }));
     let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let watcher = scope.spawn(|| {
-            let mut session = lab.session();
-            let mut looks = 0;
-            while !stop.load(Ordering::Relaxed) {
-                let status = session.ask(&json!({ "op": "status" }))["done"]["roles"][0].clone();
-                assert_eq!(status["problem"], Value::Null, "{status}");
-                // Nothing is killed here: what is under way is so because a process is at it.
-                assert!(status["interrupted"] == Value::Null || status["busy"] == json!(true), "{status}");
-                looks += 1;
-            }
-            looks
-        });
+    let watch = || {
         let mut session = lab.session();
-        for n in 0..100 {
-            let (from, to) = (&names[(n + 1) % 2], &names[n % 2]);
-            let back = json!({ "op": "rollback", "role": "web", "to": to, "why": "to see" });
-            let request = if n % 4 < 2 { activation(Some(from), to, None) } else { back };
+        let mut seen = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let status = session.ask(&json!({ "op": "status" }))["done"]["roles"][0].clone();
+            assert_eq!(status["problem"], Value::Null, "{status}");
+            // Nothing is killed here: every operation under way has a process.
+            assert!(status["interrupted"] == Value::Null || status["busy"] == json!(true), "{status}");
+            seen += usize::from(status["interrupted"] != Value::Null);
+        }
+        seen
+    };
+    std::thread::scope(|scope| {
+        let watchers = [(); 4].map(|()| scope.spawn(watch));
+        let mut session = lab.session();
+        for n in 0..12 {
+            let to = &names[n % 2];
+            let request =
+                json!({ "op": "rollback", "role": "web", "to": to, "why": "to see", "restart": true });
             let answer = session.ask(&request);
             assert!(answer.get("done").is_some(), "{answer}");
-            if watcher.is_finished() {
-                break;
-            }
         }
         stop.store(true, Ordering::Relaxed);
-        assert!(watcher.join().unwrap() > 0);
+        let seen: usize = watchers.map(|watcher| watcher.join().unwrap()).iter().sum();
+        assert!(seen > 0, "nothing was seen under way");
     });
 }

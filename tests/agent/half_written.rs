@@ -1,8 +1,8 @@
 //! Objects that a killed push left half written are never taken for objects.
 //!
 //! Small objects get their final name before their content, and count only once their time of change is set, which
-//! comes last. Every object of the next bundle is planted in each state that a kill may leave, and every reader of
-//! objects runs over it.
+//! comes last. Each test plants every object of the next bundle in each state that a kill may leave, and runs a
+//! reader of objects over it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -294,12 +294,12 @@ fn after_a_crash_of_the_machine_or_the_process_they_are_sent_again() {
     for (round, (boot, ended)) in
         [("another boot", true), ("another boot", false), (&*this_boot, false)].into_iter().enumerate()
     {
-        let what = format!("{boot}, its process ended by itself: {ended}");
+        let what = format!("{boot}, its process ended in order: {ended}");
         let version = format!("{}.0", round + 2);
         let built = lab.build(&version, &own(&version));
         let marker = marker(&lab, boot, ended);
         // The objects are younger than the marker.
-        set_time(&marker, SystemTime::now() - Duration::from_secs(60));
+        set_time(&marker, SystemTime::now() - Duration::from_mins(1));
         let planted = plant(&lab, &built, round);
         // Of one, a power cut left the size and the time, but not the content.
         let torn = (boot != this_boot).then(|| {

@@ -133,12 +133,12 @@ fn a_guard_killed_at_any_moment_leaves_a_node_that_goes_back() {
         let mut request = activation(Some(&first), &second, Some("10m"));
         request["allow_bad"] = json!(true);
         lab.done(&request);
-        // The guard notices within 50 ms, and then goes back.
+        // The guard notices within 50 ms, and then rolls back.
         lab.advance(Duration::from_mins(10));
         std::thread::sleep(Duration::from_millis(random.below(250)));
         kill_guards(&lab);
         resolves(&lab);
-        wait_until("it went back", || {
+        wait_until("the node is rolled back", || {
             let status = lab.status();
             status["release"] == json!(first) && status["interrupted"] == Value::Null
         });

@@ -550,7 +550,7 @@ pub(crate) fn ask(address: SocketAddr) -> Option<Value> {
 }
 
 /// How long tests wait for what should take moments: only a test that fails waits so long.
-pub(crate) const BACKSTOP: Duration = Duration::from_secs(120);
+pub(crate) const BACKSTOP: Duration = Duration::from_mins(2);
 
 /// Waits until something holds.
 #[track_caller]

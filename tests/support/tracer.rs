@@ -88,7 +88,7 @@ pub(crate) struct Tracer {
 }
 
 impl Tracer {
-    /// Starts one whose commands have the clock of `dir`; `None`, said aloud, where nothing can be traced.
+    /// Starts a tracer whose commands see the clock of `dir`. Reports a skip and returns `None` where tracing is impossible.
     pub(crate) fn start(dir: &Path) -> Option<Self> {
         let python = Command::new("python3").arg("--version").output();
         if !cfg!(target_arch = "x86_64") || python.is_err() {

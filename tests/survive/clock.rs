@@ -149,13 +149,13 @@ fn a_guard_keeps_its_time_whatever_the_clock_says() {
             set(&offset, jump);
             None
         };
-        // An hour is left; the guard looks several times at what is left.
+        // The guard sees several times that an hour is left.
         bench.lab.advance(Duration::from_hours(1));
         let before = sleeps(guard);
         wait_until("the guard has looked", || sleeps(guard) > before + 10);
         assert_eq!(bench.whole(jump), bench.name(7), "{jump}: not before its time");
         bench.lab.advance(Duration::from_hours(1));
-        wait_until("the guard goes back", || bench.whole(jump) == bench.name(4));
+        wait_until("the guard rolls back", || bench.whole(jump) == bench.name(4));
         bench.at_rest(jump);
     }
 }

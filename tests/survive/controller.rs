@@ -20,7 +20,7 @@ fn hit<'a>(at: usize, what: &'a str, counted: &'a [&'a str]) -> Hit<'a> {
 
 /// Two nodes on version 1, and version 2 to come.
 fn ready() -> Cluster {
-    // A guard that goes back while `resume` plans is another matter: the clock is moved past this after it.
+    // `resume` must not race with the guards: the test moves the clock past this deadline afterwards.
     let cluster = Cluster::local(2, "confirm_within = \"10m\"");
     cluster.build("1", GOOD);
     cluster.expect(0, &["promote"]);
@@ -41,7 +41,7 @@ fn recovers(cluster: &Cluster, what: &str) {
     let said = crate::support::cluster::text(&out);
     assert!(!said.contains("panicked") && !said.contains(SECRET), "{what}: {said}");
     assert!(matches!(out.status.code(), Some(0 | 3)), "{what}: resume ends with {:?}\n{said}", out.status);
-    // What still waits for a confirmation now goes back by its guard.
+    // Guards now roll back what is still unconfirmed.
     cluster.advance(Duration::from_mins(10));
     settled(cluster, what);
     // Where the rollout was not written down yet, there was nothing to go on with.

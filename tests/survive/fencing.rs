@@ -114,7 +114,7 @@ fn gc_takes_nothing_that_a_rollout_a_person_or_a_process_needs() {
     bench.ok(&["pin", "web", bench.name(1)], "pinned");
     // A process that somebody runs by hand from an old release.
     let mut by_hand =
-        Command::new("sleep").arg("100").current_dir(bench.lab.release(bench.name(2))).spawn().unwrap();
+        Command::new("sleep").arg("100000").current_dir(bench.lab.release(bench.name(2))).spawn().unwrap();
     // A rollout has activated 7 and may go back to 4.
     let (holder, token) = holder(&bench, "r-1");
     let mut step = activation(Some(bench.name(4)), bench.name(7), Some("5m"));

@@ -154,7 +154,9 @@ pub(crate) fn guard(bench: &Bench) -> Operation {
     };
     let looked_at = move |bench: &Bench, what: &str| {
         // Somebody looks, no more.
-        wait_until(&format!("{what}: it goes back"), || bench.truthful(what)["release"] == json!(before));
+        wait_until(&format!("{what}: the guard rolls back"), || {
+            bench.truthful(what)["release"] == json!(before)
+        });
         wait_until(&format!("{what}: the service is back"), || bench.at_rest(what)["runs"] == json!(before));
     };
     Operation {
