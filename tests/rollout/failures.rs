@@ -311,16 +311,17 @@ fn resume_goes_on_where_a_killed_controller_left() {
     assert_eq!(outcomes, [&Value::from("succeeded"), &Value::Null, &Value::from("succeeded")]);
 }
 
-/// Three nodes on version 1; n1 activated version 2 and waits for ten minutes for a confirmation, and the controller
-/// was killed. Its service must run for `min_healthy` before a rollout confirms it.
+/// Three nodes on version 1; n1 runs version 2 and waits for ten minutes for a confirmation, and the controller was
+/// killed. A service must run for `min_healthy` before a rollout confirms it.
 fn unconfirmed(min_healthy: &str) -> Lab {
     let policy = format!("confirm_within = \"10m\"\nmin_healthy = \"{min_healthy}\"");
     let mut lab = broken(Mode::Good, &policy);
     lab.clock = Some(Clock::of(&lab.dir));
     let mut child = lab.spawn(&["promote", "--format", "json"]);
-    let _rest = wait_for(&mut child, "step-done", "n1", "activate");
+    let _rest = wait_for(&mut child, "step-started", "n1", "settle");
     child.kill().unwrap();
     child.wait().unwrap();
+    assert_eq!(lab.answers(), ["2", "1", "1"]);
     assert!(!lab.json(0, &["status"])["nodes"][0]["roles"][0]["unconfirmed"].is_null());
     lab
 }
