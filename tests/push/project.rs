@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -162,6 +163,20 @@ impl Project {
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         let result: Value = serde_json::from_slice(&out.stdout).unwrap();
         result["nodes"].as_array().unwrap().clone()
+    }
+
+    /// Removes what was pushed to a node.
+    pub(crate) fn forget(&self, node: &str) {
+        let root = self.lab.dir.join(node);
+        for entry in walkdir::WalkDir::new(&root).into_iter().filter_map(Result::ok) {
+            // Folders of releases are read-only.
+            if entry.file_type().is_dir() {
+                std::fs::set_permissions(entry.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+            }
+        }
+        for name in ["objects", "bundles", "roles"] {
+            std::fs::remove_dir_all(root.join(name)).unwrap();
+        }
     }
 
     /// The folder of a release on a node.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::support::clock::Clock;
 use crate::support::net::Net;
 
 pub(crate) const SECRET: &str = "correct-horse-battery-staple";
@@ -82,6 +83,8 @@ pub(crate) struct Lab {
     versions: std::cell::RefCell<BTreeMap<String, String>>,
     /// Lines of each node's table in cluster.toml.
     nodes: BTreeMap<String, String>,
+    /// The boot clock of the nodes, for tests that move it.
+    pub(crate) clock: Option<Clock>,
     /// What commands are run through: a program and its first arguments; nothing as a rule.
     pub(crate) through: Vec<String>,
 }
@@ -135,6 +138,7 @@ impl Lab {
             roles: roles.iter().map(|role| (*role).to_owned()).collect(),
             versions: std::cell::RefCell::default(),
             nodes,
+            clock: None,
             through: Vec::new(),
         };
         lab.cluster(rollout, "");
@@ -144,9 +148,11 @@ impl Lab {
     /// Writes cluster.toml; `more` is put before the nodes.
     pub(crate) fn cluster(&self, rollout: &str, more: &str) {
         let mut text = format!(
-            "schema = 1\nname = \"lab\"\n{more}\n[secrets]\npw = {{ env = \"LAB_PW\" }}\n\n[rollout]\n\
-             min_healthy = \"200ms\"\n{rollout}\n"
+            "schema = 1\nname = \"lab\"\n{more}\n[secrets]\npw = {{ env = \"LAB_PW\" }}\n\n[rollout]\n{rollout}\n"
         );
+        if !rollout.contains("min_healthy") {
+            text.push_str("min_healthy = \"200ms\"\n");
+        }
         if !rollout.contains("gate_timeout") {
             text.extend(["gate_timeout = \"", LIMIT, "\"\n"]);
         }
@@ -244,6 +250,9 @@ impl Lab {
         command.args(args).arg("-C").arg(&self.dir).env("LAB_PW", SECRET);
         for name in ["WINDLASS_BUILD", "WINDLASS_CLUSTER", "WINDLASS_AGENT", "WINDLASS_ROOT"] {
             command.env_remove(name);
+        }
+        if let Some(clock) = &self.clock {
+            clock.show(&mut command);
         }
         command.stdin(Stdio::null());
         command

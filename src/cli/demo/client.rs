@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How long a node may take to answer.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a client saw.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,14 +35,14 @@ impl Client {
         let thread = std::thread::spawn(move || {
             let mut seen = Seen::default();
             for first in (0..ports.len()).cycle() {
-                if stopped.load(Ordering::SeqCst) {
-                    break;
-                }
                 let mut order = ports.iter().cycle().skip(first).take(ports.len());
                 let tried = order.position(|port| ask(*port));
                 seen.requests += 1;
                 seen.retried += u64::try_from(tried.unwrap_or(0)).unwrap_or(0);
                 seen.failed += u64::from(tried.is_none());
+                if stopped.load(Ordering::SeqCst) {
+                    break;
+                }
                 std::thread::sleep(Duration::from_millis(2));
             }
             seen
@@ -50,7 +50,7 @@ impl Client {
         Self { stop, thread }
     }
 
-    /// Stops it.
+    /// Stops the client after the request at hand; it has made at least one.
     pub(super) fn finish(self) -> Seen {
         self.stop.store(true, Ordering::SeqCst);
         // It panics nowhere; if it did, it saw nothing.
@@ -79,19 +79,23 @@ mod tests {
     fn a_request_fails_only_if_no_node_answers() {
         let service = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = service.local_addr().unwrap().port();
+        let (answered, answers) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             for mut stream in service.incoming().flatten() {
                 let _asked = stream.read(&mut [0; 512]);
                 let _answered = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+                let _over = answered.send(());
             }
         });
-        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // A port that no server has and the kernel gives to no client.
+        let nobody = 1;
         let client = Client::start(&[nobody, port]);
-        std::thread::sleep(Duration::from_millis(300));
+        for _ in 0..6 {
+            answers.recv_timeout(Duration::from_mins(2)).unwrap();
+        }
         let seen = client.finish();
         assert!(seen.requests > 5 && seen.failed == 0 && seen.retried > 0, "{seen:?}");
         let client = Client::start(&[nobody]);
-        std::thread::sleep(Duration::from_millis(50));
         let seen = client.finish();
         assert!(seen.failed > 0 && seen.failed == seen.requests, "{seen:?}");
     }

@@ -19,13 +19,15 @@ pub(super) struct Nodes {
     /// The port of each node's service.
     pub(super) ports: Vec<u16>,
     sshd: Option<Child>,
+    _claim: TcpListener,
 }
 
 impl Nodes {
     /// Writes cluster.toml; with `ssh`, starts an sshd that the nodes are reached through.
     pub(super) fn set_up(folder: &Utf8Path, ssh: bool) -> Result<Self, Failure> {
-        let mut ports = free_ports(COUNT + 1)?;
+        let (claim, mut ports) = claim_ports()?;
         let server = ports.pop().unwrap_or_default();
+        ports.truncate(COUNT);
         let sshd = if ssh { Some(start_sshd(&folder.join("sshd"), server)?) } else { None };
         let mut text = String::from("schema = 1\nname = \"demo\"\n");
         if ssh {
@@ -46,9 +48,9 @@ impl Nodes {
         }
         text += "\n[rollout]\ncanary = 1             # the first node goes alone\nmax_unavailable = 1    \
                  # then one at a time\nmin_healthy = \"300ms\"  # short, for a demo\n\
-                 gate_timeout = \"10s\"\nprogress_deadline = \"5s\"\non_failure = \"rollback-node\"\nconfirm_within = \"1m\"\n";
+                 gate_timeout = \"30s\"\nprogress_deadline = \"30s\"\non_failure = \"rollback-node\"\nconfirm_within = \"1m\"\n";
         write_file(&folder.join("cluster.toml"), text.as_bytes())?;
-        Ok(Self { ports, sshd })
+        Ok(Self { ports, sshd, _claim: claim })
     }
 
     /// The number of the sshd's process, which stays.
@@ -67,11 +69,38 @@ impl Drop for Nodes {
     }
 }
 
-/// Ports that nobody listens on now, all different.
-fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
-    let bound: Result<Vec<_>, _> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
-    let ports = bound.and_then(|all| all.iter().map(|one| Ok(one.local_addr()?.port())).collect());
-    ports.map_err(|error| Failure::new(exit::FAILED, "demo", format!("no free port: {error}")))
+/// The ports that demos use: below those that the kernel gives to outgoing connections.
+const PORTS: std::ops::Range<u16> = 10_000..12_000;
+
+/// How many ports a demo has, with the one that claims them.
+const BLOCK: u16 = 8;
+
+/// Claims a block of ports on which no program listens, whatever the address. Returns all but the first, which claims
+/// the block for as long as the listener lives.
+fn claim_ports() -> Result<(TcpListener, Vec<u16>), Failure> {
+    let blocks: Vec<u16> = PORTS.step_by(usize::from(BLOCK)).collect();
+    let mut error = None;
+    // Demos that start at the same time begin at different blocks.
+    let begin = usize::try_from(std::process::id()).unwrap_or(0) % blocks.len();
+    for first in blocks.iter().cycle().skip(begin).take(blocks.len()) {
+        let claimed = TcpListener::bind(("127.0.0.1", *first)).and_then(|claim| {
+            let ports: Vec<u16> = (first + 1..first + BLOCK).collect();
+            for port in &ports {
+                TcpListener::bind(("0.0.0.0", *port))?;
+            }
+            Ok((claim, ports))
+        });
+        match claimed {
+            Ok(claimed) => return Ok(claimed),
+            Err(why) => error = Some(why),
+        }
+    }
+    let why = error.map_or_else(String::new, |error| format!(": {error}"));
+    Err(Failure::new(
+        exit::FAILED,
+        "demo",
+        format!("no free ports from {} to {}{why}", PORTS.start, PORTS.end - 1),
+    ))
 }
 
 fn find(program: &str) -> Option<Utf8PathBuf> {
@@ -126,7 +155,7 @@ fn start_sshd(dir: &Utf8Path, port: u16) -> Result<Child, Failure> {
         .stderr(complaints)
         .spawn()
         .at("run", &sshd)?;
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         if Instant::now() > deadline || child.try_wait().is_ok_and(|ended| ended.is_some()) {
             let _gone = child.kill();

@@ -39,7 +39,7 @@ stop = { signal = "TERM", timeout = "5s" }
 
 [service.ready]
 http = { port = "{{ vars.port }}", path = "/", status = 200 }
-within = "3s"
+within = "5s"
 "#;
 
 const CONF: &str = "# rendered on each node
