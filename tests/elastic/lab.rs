@@ -81,6 +81,8 @@ pub(crate) const JVM_OPTIONS: &str = "-Xms{{ vars.heap }}
 -Xmx{{ vars.heap }}
 -XX:+UseSerialGC
 -XX:TieredStopAtLevel=1
+-XX:+UnlockDiagnosticVMOptions
+-XX:-BytecodeVerificationRemote
 -Djava.awt.headless=true
 -Dfile.encoding=UTF-8
 -Djna.nosys=true
@@ -128,7 +130,7 @@ pub(crate) fn lone(project: &Project, net: &Net, role: &str, secrets: &str, gate
     project.write(
         "cluster.toml",
         &format!(
-            "schema = 1\nname = \"lone\"\n[secrets]\n{secrets}[rollout]\nmin_healthy = \"1s\"\n\
+            "schema = 1\nname = \"lone\"\n[secrets]\n{secrets}[rollout]\nmin_healthy = \"200ms\"\n\
              gate_timeout = \"{gate_timeout}\"\n[nodes.n1]\naddress = \"{address}\"\ntransport = \"local\"\n\
              root = \"{dir}/n1\"\nroles = [\"{role}\"]\n\
              vars = {{ http_port = {HTTP}, transport_port = {TRANSPORT}{vars} }}\n\n[lints]\n{SAME_PORTS}"
@@ -205,7 +207,7 @@ impl Lab {
         });
         let transport = if self.sshd.is_some() { "" } else { "transport = \"local\"\n" };
         let mut text = format!(
-            "schema = 1\nname = \"real\"\n{ssh}\n[vars]\nuser = \"{user}\"\nhttp_port = {HTTP}\ntransport_port = {TRANSPORT}\n\n[rollout]\nmin_healthy = \"1s\"\n\
+            "schema = 1\nname = \"real\"\n{ssh}\n[vars]\nuser = \"{user}\"\nhttp_port = {HTTP}\ntransport_port = {TRANSPORT}\n\n[rollout]\nmin_healthy = \"200ms\"\n\
              gate_timeout = \"3m\"\nprogress_deadline = \"3m\"\ncanary = 0\n{}\n",
             self.rollout
         );

@@ -56,7 +56,7 @@ impl Lab {
              kafka_user = \"{me}\"\nzookeeper_user = \"{me}\"\nredis_user = \"{me}\"\nnginx_user = \"{me}\"\n\
              kibana_user = \"{me}\"\nbeats_user = \"{me}\"\nelastalert_user = \"{me}\"\ncurator_user = \"{me}\"\n\
              {curator}{vars}\n\n[rollout]\nby = \"{by}\"\norder = {order:?}\n\
-             canary = 0\nmin_healthy = \"500ms\"\ngate_timeout = \"3m\"\nprogress_deadline = \"3m\"\n"
+             canary = 0\nmin_healthy = \"100ms\"\ngate_timeout = \"3m\"\nprogress_deadline = \"3m\"\n"
         );
         for (index, (zone, roles)) in self.shape.iter().enumerate() {
             let n = index + 1;

@@ -29,7 +29,7 @@ exec \"$JAVA_HOME/bin/java\" $KAFKA_HEAP_OPTS $KAFKA_OPTS -XX:+UseSerialGC -XX:T
 
 /// Nor is ZooKeeper's. Debian's jar names what it needs by itself.
 const ZOOKEEPER_START: &str = "#!/bin/sh
-exec \"$JAVA_HOME/bin/java\" $SERVER_JVMFLAGS -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dzookeeper.log.dir=\"$ZOO_LOG_DIR\" \
+exec \"$JAVA_HOME/bin/java\" $SERVER_JVMFLAGS -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote -Dzookeeper.log.dir=\"$ZOO_LOG_DIR\" \
 -cp \"$(dirname \"$0\")/../lib/*\" org.apache.zookeeper.server.quorum.QuorumPeerMain \"$ZOOCFGDIR/zoo.cfg\"
 ";
 
@@ -248,5 +248,8 @@ fn stock(project: &Project) {
         "\"sites/kibana.conf\"]",
         "\"sites/kibana.conf\", \"sites/elastic.conf\"]",
     );
-    append("conf/elasticsearch/jvm.options", "-XX:TieredStopAtLevel=1");
+    append(
+        "conf/elasticsearch/jvm.options",
+        "-XX:TieredStopAtLevel=1\n-XX:+UnlockDiagnosticVMOptions\n-XX:-BytecodeVerificationRemote",
+    );
 }

@@ -57,7 +57,14 @@ pub(crate) fn packed(jars: &Path, folder: &str) -> Vec<Member> {
 /// One of Kafka's own tools.
 pub(crate) fn tool(jars: &Path, class: &str, arguments: &[&str]) -> Child {
     Command::new("java")
-        .args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"])
+        .args([
+            "-Xmx128m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-XX:+UnlockDiagnosticVMOptions",
+            "-XX:-BytecodeVerificationRemote",
+            "-cp",
+        ])
         .arg(format!("{}/*", jars.display()))
         .arg(class)
         .args(arguments)
