@@ -171,11 +171,10 @@ impl Lab {
     /// The same, with every node behind a real sshd, which listens on all their addresses.
     pub(crate) fn over_ssh(mut self) -> Self {
         let addresses = [1, 2, 3].map(|n| self.net.ip(n));
-        let listen: String = addresses.iter().map(|address| format!("ListenAddress {address}\n")).collect();
+        let listen = addresses.map(|address| format!("ListenAddress {address}\n")).concat();
         let sshd = Sshd::start_with(&self.project.path("sshd"), &listen);
         let key = fs::read_to_string(sshd.host_key().with_extension("pub")).unwrap();
-        let known: String =
-            addresses.iter().map(|address| format!("[{address}]:{} {key}", sshd.port)).collect();
+        let known = addresses.map(|address| format!("[{address}]:{} {key}", sshd.port)).concat();
         self.project.write("known_hosts", &known);
         self.sshd = Some(sshd);
         self.write_cluster();
