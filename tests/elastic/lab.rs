@@ -115,7 +115,7 @@ pub(crate) struct Lab {
     sshd: Option<Sshd>,
 }
 
-/// What is told to whoever asks with a password, and over TLS.
+/// `[secrets]` of a service with a password and TLS.
 pub(crate) const SECRETS: &str =
     "es_password = { file = \"password\" }\nhttp_key = { file = \"certs/http.key\" }\n";
 
@@ -307,7 +307,7 @@ impl Lab {
         self.nodes().ask(node, method, path, body)
     }
 
-    /// Asks whoever answers; has to be answered with a 2xx.
+    /// Sends a GET to the first node that answers, until the answer is a 2xx.
     pub(crate) fn get(&self, path: &str) -> Value {
         self.nodes().get(path)
     }

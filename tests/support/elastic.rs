@@ -47,7 +47,7 @@ impl Nodes {
         http(self.0[node], method, path, body)
     }
 
-    /// Asks whoever answers; has to be answered with a 2xx.
+    /// Sends a GET to the first node that answers, until the answer is a 2xx.
     pub(crate) fn get(&self, path: &str) -> Value {
         self.send("GET", path, &Value::Null)
     }

@@ -190,10 +190,10 @@ pub(crate) fn read(
             arguments.extend(["--consumer.config", config.to_str().unwrap()]);
         }
         let mut consumer = tool(jars, "kafka.tools.ConsoleConsumer", &arguments);
-        let told = BufReader::new(consumer.stdout.take().unwrap());
+        let output = BufReader::new(consumer.stdout.take().unwrap());
         let sender = sender.clone();
         std::thread::spawn(move || {
-            let mut lines = told.lines().map_while(Result::ok);
+            let mut lines = output.lines().map_while(Result::ok);
             lines.all(|line| sender.send(line).is_ok());
         });
         consumer
