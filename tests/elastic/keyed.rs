@@ -14,7 +14,7 @@ use crate::support::elastic::{Killed, artifacts, finished, http, jre};
 use crate::support::net::Net;
 use crate::support::project::{Project, Run, have, skip};
 
-/// An API key, as its header has it, and one of nobody.
+/// An API key as its header has it, and an unknown one.
 pub(crate) const KEY: &str = "V2luZGxhc3M6YS1rZXktdGhhdC1pcy1zaG93bi10by1ub2JvZHk=";
 const OTHER_KEY: &str = "V2luZGxhc3M6YS1rZXktdGhhdC1ub2JvZHkta25vd3MhISE=";
 

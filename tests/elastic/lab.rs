@@ -81,6 +81,8 @@ pub(crate) const JVM_OPTIONS: &str = "-Xms{{ vars.heap }}
 -Xmx{{ vars.heap }}
 -XX:+UseSerialGC
 -XX:TieredStopAtLevel=1
+-XX:+UnlockDiagnosticVMOptions
+-XX:-BytecodeVerificationRemote
 -Djava.awt.headless=true
 -Dfile.encoding=UTF-8
 -Djna.nosys=true
@@ -113,7 +115,7 @@ pub(crate) struct Lab {
     sshd: Option<Sshd>,
 }
 
-/// What is told to whoever asks with a password, and over TLS.
+/// `[secrets]` of a service with a password and TLS.
 pub(crate) const SECRETS: &str =
     "es_password = { file = \"password\" }\nhttp_key = { file = \"certs/http.key\" }\n";
 
@@ -128,7 +130,7 @@ pub(crate) fn lone(project: &Project, net: &Net, role: &str, secrets: &str, gate
     project.write(
         "cluster.toml",
         &format!(
-            "schema = 1\nname = \"lone\"\n[secrets]\n{secrets}[rollout]\nmin_healthy = \"1s\"\n\
+            "schema = 1\nname = \"lone\"\n[secrets]\n{secrets}[rollout]\nmin_healthy = \"200ms\"\n\
              gate_timeout = \"{gate_timeout}\"\n[nodes.n1]\naddress = \"{address}\"\ntransport = \"local\"\n\
              root = \"{dir}/n1\"\nroles = [\"{role}\"]\n\
              vars = {{ http_port = {HTTP}, transport_port = {TRANSPORT}{vars} }}\n\n[lints]\n{SAME_PORTS}"
@@ -169,11 +171,10 @@ impl Lab {
     /// The same, with every node behind a real sshd, which listens on all their addresses.
     pub(crate) fn over_ssh(mut self) -> Self {
         let addresses = [1, 2, 3].map(|n| self.net.ip(n));
-        let listen: String = addresses.iter().map(|address| format!("ListenAddress {address}\n")).collect();
+        let listen = addresses.map(|address| format!("ListenAddress {address}\n")).concat();
         let sshd = Sshd::start_with(&self.project.path("sshd"), &listen);
         let key = fs::read_to_string(sshd.host_key().with_extension("pub")).unwrap();
-        let known: String =
-            addresses.iter().map(|address| format!("[{address}]:{} {key}", sshd.port)).collect();
+        let known = addresses.map(|address| format!("[{address}]:{} {key}", sshd.port)).concat();
         self.project.write("known_hosts", &known);
         self.sshd = Some(sshd);
         self.write_cluster();
@@ -205,7 +206,7 @@ impl Lab {
         });
         let transport = if self.sshd.is_some() { "" } else { "transport = \"local\"\n" };
         let mut text = format!(
-            "schema = 1\nname = \"real\"\n{ssh}\n[vars]\nuser = \"{user}\"\nhttp_port = {HTTP}\ntransport_port = {TRANSPORT}\n\n[rollout]\nmin_healthy = \"1s\"\n\
+            "schema = 1\nname = \"real\"\n{ssh}\n[vars]\nuser = \"{user}\"\nhttp_port = {HTTP}\ntransport_port = {TRANSPORT}\n\n[rollout]\nmin_healthy = \"200ms\"\n\
              gate_timeout = \"3m\"\nprogress_deadline = \"3m\"\ncanary = 0\n{}\n",
             self.rollout
         );
@@ -306,7 +307,7 @@ impl Lab {
         self.nodes().ask(node, method, path, body)
     }
 
-    /// Asks whoever answers; has to be answered with a 2xx.
+    /// Sends a GET to the first node that answers, until the answer is a 2xx.
     pub(crate) fn get(&self, path: &str) -> Value {
         self.nodes().get(path)
     }

@@ -74,13 +74,13 @@ fn a_node_comes_and_leaves_and_nothing_is_lost_or_left_changed() {
     let client = Client::start(&lab.nodes(), 0);
     tell("a fourth node", &lab.rolls(0, &["promote", "--nodes", "n4"]), begun.elapsed());
     client.done(&lab.nodes(), "a fourth node");
-    assert_eq!(pids(&lab), before, "nobody else was restarted");
+    assert_eq!(pids(&lab), before, "no other node was restarted");
     assert_eq!(members(&lab), ["n1", "n2", "n3", "n4"]);
     assert_eq!(votes(&lab).1, 3, "an odd number has a vote");
     quiet(&lab);
     lab.until("it has its share", || copies(&lab, "n4") > 0);
 
-    // Nothing moves: whoever waits for that gives up, is interrupted, or is killed.
+    // No shard moves: a controller that waits for that is interrupted, is killed, or times out.
     set(&lab, EXCLUDE, &"elsewhere".into());
     set(&lab, RECOVERIES, &0.into());
     let (settings, toml) = (lab.settings(), lab.project.read("cluster.toml"));
@@ -184,7 +184,7 @@ fn long_a_dead_master_is_forgotten() {
     lab.rollout("predicates_off = [\"last-of-role\"]\n");
     let refused = problem(&lab, &["leave", "n3", "--dead"]);
     assert!(refused.contains("its cluster still has n3"), "{refused}");
-    // Its machine is gone: nobody reaches it, and what it ran is no more.
+    // Its machine is gone, with all that it ran.
     kill_process(Pid::from_raw(lab.pid(2)).unwrap(), Signal::KILL).unwrap();
     lab.project.run(&["service", "stop", "--nodes", "n3"]).exits(0);
     lab.until("its cluster has lost it", || members(&lab) == ["n1", "n2"]);
@@ -213,7 +213,7 @@ fn long_what_forgetting_sets_is_on_record_before() {
     lab.project.run(&["service", "stop", "--nodes", "n3"]).exits(0);
     lab.until("its cluster has lost it", || members(&lab) == ["n1", "n2"]);
     quiet(&lab);
-    // As somebody set it who had one master alone.
+    // As an operator with a single master sets it.
     set(&lab, MAJORITY, &"1".into());
 
     // Killed when the intent is on the disk.

@@ -103,7 +103,7 @@ fn long_the_guard_leaves_a_newer_version_where_it_is() {
     let Some(mut lab) = Lab::new(&["6.4.2", "6.7.0"]) else { return };
     first(&lab, "6.4.2");
     let before = lab.settings();
-    lab.rollout("confirm_within = \"25s\"\n");
+    lab.rollout("confirm_within = \"1m\"\n");
     lab.build("6.7.0", "");
     let client = Client::start(&lab.nodes(), 0);
     lab.kill_in_the_middle(&["promote"]);

@@ -102,7 +102,7 @@ fn long_opensearch_1_that_says_it_is_elasticsearch_becomes_2_and_takes_another_c
     client.done(&lab.nodes(), "OpenSearch, conf alone, back");
     assert_eq!(lab.settings(), before);
 
-    // Killed while a setting is changed: whoever goes on puts it back.
+    // Killed while a setting is changed: `resume` restores it.
     lab.build("2.19.1", "http.max_content_length: 80mb\n");
     let client = Client::start(&lab.nodes(), 3_000_000);
     lab.kill_in_the_middle(&["promote"]);

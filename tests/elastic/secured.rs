@@ -142,7 +142,7 @@ fn long_tls_and_passwords() {
     cluster(PASSWORD);
 
     // A certificate of another name is refused. Only the release that expects that name is given up soon.
-    let ready_within = "\n[service.ready]\ntcp = \"{{ vars.http_port }}\"\nwithin = \"60s\"\n";
+    let ready_within = "\n[service.ready]\ntcp = \"{{ vars.http_port }}\"\nwithin = \"2m\"\n";
     with_api(&format!("{}{ready_within}", API.replace("es.test", "other.test")));
     project.build();
     let failed = project.json(&["promote"]).exits(3);

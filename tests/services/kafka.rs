@@ -47,7 +47,7 @@ within = "60s"
 /// The storage has an identity before the first start; a second one changes nothing.
 const SERVE: &str = "#!/bin/sh
 [ -f \"$1/meta.properties\" ] || cp kafka/conf/meta.properties \"$1/meta.properties\"
-exec java -Xmx200m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dlog4j.configuration=file:kafka/conf/log4j.properties \
+exec java -Xmx200m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote -Dlog4j.configuration=file:kafka/conf/log4j.properties \
 -cp 'kafka/*' kafka.Kafka kafka/conf/server.properties
 ";
 
@@ -74,6 +74,7 @@ log.cleaner.dedupe.buffer.size=2097152
 controller.quorum.fetch.timeout.ms=4000
 controller.quorum.election.timeout.ms=1000
 broker.session.timeout.ms=60000
+broker.heartbeat.interval.ms=200
 "#;
 
 const LOG4J: &str = "log4j.rootLogger=WARN, out

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
+use crate::support::elastic::tell_steps;
 use crate::support::net::{Net, SAME_PORTS};
 use crate::support::project::Project;
 
@@ -76,6 +77,7 @@ impl Lab {
     /// Runs a rollout, which has to exit with `code`, and returns its events.
     pub(crate) fn rollout(&self, code: i32, arguments: &[&str]) -> Vec<Value> {
         let run = self.project.json(arguments).exits(code);
+        tell_steps(&run.stdout);
         let events: Vec<Value> = run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(events.last().unwrap()["event"], "rollout-finished", "{}", run.stdout);
         events

@@ -120,7 +120,7 @@ fn master(lab: &Lab) -> String {
 
 /// A client that has written.
 fn writer(lab: &Lab) -> Writer {
-    let writer = redis::writer(lab.all("redis"), Some(PASSWORD), Duration::ZERO);
+    let writer = redis::writer(lab.all("redis"), Some(PASSWORD), Duration::from_millis(1));
     writer.goes_on(10, 10);
     writer
 }

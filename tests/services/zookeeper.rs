@@ -41,7 +41,7 @@ within = "60s"
 
 const SERVE: &str = "#!/bin/sh
 cp \"$2/myid\" \"$1/myid\"
-exec java -Xmx64m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp zookeeper/lib/zookeeper.jar \
+exec java -Xmx64m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote -cp zookeeper/lib/zookeeper.jar \
 org.apache.zookeeper.server.quorum.QuorumPeerMain \"$2/zoo.cfg\"
 ";
 

@@ -47,7 +47,7 @@ impl Lab {
         let me = std::env::var("USER").unwrap_or_else(|_| rustix::process::geteuid().as_raw().to_string());
         let has = |role: &&&str| self.shape.iter().any(|(_, roles)| roles.contains(*role));
         let order: Vec<&&str> = ORDER.iter().filter(has).collect();
-        // Curator does nothing by itself before a test says so.
+        // Curator does nothing before a test sets its time.
         let curator = if vars.contains("curator_at") { "" } else { "curator_at = \"99:99\"\n" };
         let (elastic, me) = if root { ("nobody", "root") } else { (me.as_str(), me.as_str()) };
         let mut text = format!(
@@ -56,7 +56,7 @@ impl Lab {
              kafka_user = \"{me}\"\nzookeeper_user = \"{me}\"\nredis_user = \"{me}\"\nnginx_user = \"{me}\"\n\
              kibana_user = \"{me}\"\nbeats_user = \"{me}\"\nelastalert_user = \"{me}\"\ncurator_user = \"{me}\"\n\
              {curator}{vars}\n\n[rollout]\nby = \"{by}\"\norder = {order:?}\n\
-             canary = 0\nmin_healthy = \"500ms\"\ngate_timeout = \"3m\"\nprogress_deadline = \"3m\"\n"
+             canary = 0\nmin_healthy = \"100ms\"\ngate_timeout = \"3m\"\nprogress_deadline = \"3m\"\n"
         );
         for (index, (zone, roles)) in self.shape.iter().enumerate() {
             let n = index + 1;
@@ -68,7 +68,7 @@ impl Lab {
                 root.display()
             );
         }
-        // As in docs/examples/cluster.toml: nothing here turns on what asks for them, and nobody has set them.
+        // As in docs/examples/cluster.toml: nothing here asks for them, and they are not set.
         text += "\n[secrets]\n";
         for name in ["elastic_password", "kibana_password", "redis_password"] {
             let _ = writeln!(text, "{name} = {{ env = \"WINDLASS_NOT_{}\" }}", name.to_uppercase());

@@ -136,7 +136,7 @@ fn long_the_whole_old_stack() {
     assert_by_node(&begun(&events, "stop"));
     assert_one_at_a_time(&events);
 
-    // One role's conf is broken: it goes back, and nothing else was touched.
+    // One role's conf is broken: that role is rolled back, and no other is touched.
     let good = lab.project.read("conf/redis/redis.conf");
     lab.change(&["redis/redis.conf"], "\nno-such-word yes");
     let events = rolled(&lab, 3, "a broken Redis", &mut first);
@@ -159,7 +159,7 @@ fn long_the_whole_old_stack() {
     );
 }
 
-/// What `[rollout] order` means for whoever starts and stops by hand, and what becomes of a node that nobody stopped.
+/// Services are stopped and started by hand in the order of `[rollout] order`, and a node boots after a power cut.
 #[test]
 #[ignore = "long: the whole stack stopped and started twice, about 15 min"]
 fn long_services_by_hand_and_a_node_that_boots() {
@@ -191,7 +191,7 @@ fn long_services_by_hand_and_a_node_that_boots() {
     lab.elastic().get("/_cluster/health?wait_for_status=green&timeout=15s");
     assert_eq!(documents(), before);
 
-    // A node loses its power and boots; nobody has told the others.
+    // A node loses its power and boots, without a word to its peers.
     let clients = Clients::start(&lab, 1_000_000);
     let pids = lab.processes().into_iter().filter(|(name, _)| name.starts_with("es3 "));
     for (name, (_, pid)) in pids {

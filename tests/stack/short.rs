@@ -98,6 +98,6 @@ fn the_old_stack_forms_and_is_rolled_node_by_node() {
     let tasks: Vec<&String> = stopped.iter().filter(|one| one.starts_with("es4 ")).collect();
     assert_eq!(tasks, ["es4 elastalert", "es4 curator"], "{stopped:?}");
     assert_tasks_ran(&lab);
-    assert_eq!(begun(&events, "reload").len(), 2, "nginx is told, and does not stop");
+    assert_eq!(begun(&events, "reload").len(), 2, "nginx is reloaded, and does not stop");
     assert_eq!(lab.elastic().get("/_cluster/settings?flat_settings=true"), before);
 }

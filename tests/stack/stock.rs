@@ -2,8 +2,8 @@
 //! stand-ins of the same form where they cannot.
 //!
 //! Changed in the stock files is only: what artifacts are called; the analyzer plugin, which is in no registry; limits
-//! and capabilities, which a test may not give; and that services listen on 127.0.0.1 beside their node's address,
-//! because here nodes share that.
+//! and capabilities, which a test may not give; and that no service listens on 127.0.0.1 beside its node's address,
+//! because the nodes here share that.
 
 use std::fs;
 use std::path::Path;
@@ -27,9 +27,9 @@ exec \"$JAVA_HOME/bin/java\" $KAFKA_HEAP_OPTS $KAFKA_OPTS -XX:+UseSerialGC -XX:T
 -cp \"$(dirname \"$0\")/../libs/*\" kafka.Kafka \"$@\"
 ";
 
-/// Nor is ZooKeeper's. Debian's jar names what it needs by itself.
+/// Nor is ZooKeeper's. Debian's jar names the jars that it needs.
 const ZOOKEEPER_START: &str = "#!/bin/sh
-exec \"$JAVA_HOME/bin/java\" $SERVER_JVMFLAGS -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dzookeeper.log.dir=\"$ZOO_LOG_DIR\" \
+exec \"$JAVA_HOME/bin/java\" $SERVER_JVMFLAGS -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote -Dzookeeper.log.dir=\"$ZOO_LOG_DIR\" \
 -cp \"$(dirname \"$0\")/../lib/*\" org.apache.zookeeper.server.quorum.QuorumPeerMain \"$ZOOCFGDIR/zoo.cfg\"
 ";
 
@@ -58,7 +58,7 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer): daemon_thread
 Server((of("server.host", "http.host"), int(of("server.port", "http.port"))), Answer).serve_forever()
 "#;
 
-/// The way in for whoever writes: nginx, before the nodes that hold the newest data.
+/// nginx in front of the nodes that hold the newest data, for clients that write.
 const SITE: &str = r#"upstream elastic {
 {%- for n in nodes_with("elasticsearch-hot") %}
     server {{ n.address }}:{{ vars.hot_http_port }} max_fails=1 fail_timeout=1s;
@@ -248,5 +248,8 @@ fn stock(project: &Project) {
         "\"sites/kibana.conf\"]",
         "\"sites/kibana.conf\", \"sites/elastic.conf\"]",
     );
-    append("conf/elasticsearch/jvm.options", "-XX:TieredStopAtLevel=1");
+    append(
+        "conf/elasticsearch/jvm.options",
+        "-XX:TieredStopAtLevel=1\n-XX:+UnlockDiagnosticVMOptions\n-XX:-BytecodeVerificationRemote",
+    );
 }

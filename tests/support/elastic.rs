@@ -47,7 +47,7 @@ impl Nodes {
         http(self.0[node], method, path, body)
     }
 
-    /// Asks whoever answers; has to be answered with a 2xx.
+    /// Sends a GET to the first node that answers, until the answer is a 2xx.
     pub(crate) fn get(&self, path: &str) -> Value {
         self.send("GET", path, &Value::Null)
     }
@@ -82,8 +82,21 @@ impl Drop for Killed {
     }
 }
 
+/// Prints the steps of a rollout that took longer than half a second: what a slow test waits for.
+pub(crate) fn tell_steps(events: &str) {
+    for line in events.lines() {
+        let Ok(event) = serde_json::from_str::<Value>(line) else { continue };
+        if let Some(ms) = event["duration_ms"].as_u64().filter(|ms| *ms >= 500) {
+            let [node, role, step] =
+                ["node", "role", "step"].map(|key| event[key].as_str().unwrap_or_default());
+            println!("  {node} {role} {step}: {ms} ms");
+        }
+    }
+}
+
 /// The last line of a rollout.
 pub(crate) fn finished(run: &Run) -> Value {
+    tell_steps(&run.stdout);
     let last = run.stdout.lines().last().unwrap_or_else(|| panic!("it said nothing: {}", run.stderr));
     let last: Value = serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {last}"));
     assert_eq!(last["event"], "rollout-finished", "{last}");

@@ -57,7 +57,14 @@ pub(crate) fn packed(jars: &Path, folder: &str) -> Vec<Member> {
 /// One of Kafka's own tools.
 pub(crate) fn tool(jars: &Path, class: &str, arguments: &[&str]) -> Child {
     Command::new("java")
-        .args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"])
+        .args([
+            "-Xmx128m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-XX:+UnlockDiagnosticVMOptions",
+            "-XX:-BytecodeVerificationRemote",
+            "-cp",
+        ])
         .arg(format!("{}/*", jars.display()))
         .arg(class)
         .args(arguments)
@@ -183,10 +190,10 @@ pub(crate) fn read(
             arguments.extend(["--consumer.config", config.to_str().unwrap()]);
         }
         let mut consumer = tool(jars, "kafka.tools.ConsoleConsumer", &arguments);
-        let told = BufReader::new(consumer.stdout.take().unwrap());
+        let output = BufReader::new(consumer.stdout.take().unwrap());
         let sender = sender.clone();
         std::thread::spawn(move || {
-            let mut lines = told.lines().map_while(Result::ok);
+            let mut lines = output.lines().map_while(Result::ok);
             lines.all(|line| sender.send(line).is_ok());
         });
         consumer

@@ -3,7 +3,7 @@
 /// The node's roles; what stands first on a line is its zone.
 pub(crate) type Shape = [(&'static str, &'static [&'static str]); 4];
 
-/// The order that its services want: whoever is needed comes first.
+/// The order of its services: those that others need come first.
 pub(crate) const ORDER: [&str; 13] = [
     "zookeeper",
     "kafka",

@@ -25,7 +25,7 @@ impl Client {
     pub(crate) fn connect(address: SocketAddr, password: Option<&str>) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_read_timeout(Some(Duration::from_mins(1)))?;
         let mut client = Self { stream: BufReader::new(stream) };
         if let Some(password) = password {
             client.ask(&["AUTH", password])?;

@@ -29,7 +29,7 @@ impl Pace {
     }
 }
 
-/// A running client; `T` is what it returns. It is told to end when dropped.
+/// A running client; `T` is what it returns. It ends when dropped.
 pub(crate) struct Worker<T> {
     what: &'static str,
     pace: Pace,
