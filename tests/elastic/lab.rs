@@ -206,7 +206,8 @@ impl Lab {
         });
         let transport = if self.sshd.is_some() { "" } else { "transport = \"local\"\n" };
         let mut text = format!(
-            "schema = 1\nname = \"real\"\n{ssh}\n[vars]\nuser = \"{user}\"\nhttp_port = {HTTP}\ntransport_port = {TRANSPORT}\n\n[rollout]\nmin_healthy = \"200ms\"\n\
+            "schema = 1\nname = \"real\"\n{ssh}\n[vars]\nuser = \"{user}\"\nhttp_port = {HTTP}\n\
+             transport_port = {TRANSPORT}\n\n[rollout]\nmin_healthy = \"200ms\"\n\
              gate_timeout = \"3m\"\nprogress_deadline = \"3m\"\ncanary = 0\n{}\n",
             self.rollout
         );
