@@ -151,7 +151,9 @@ impl Cluster {
             if role["process"] == "running" {
                 assert_eq!(self.runs(name), [role["runs"].as_str().unwrap()], "{what}: {node}");
             } else {
-                assert_eq!(self.runs(name), [""; 0], "{what}: {node}");
+                let pids = std::fs::read_to_string(self.root(name).join("roles/web/pid")).unwrap_or_default();
+                let log = std::fs::read_to_string(self.root(name).join("roles/web/shared/logs/web.log"));
+                assert_eq!(self.runs(name), [""; 0], "{what}: {node}; pid file: {}; log: {log:?}", pids.trim());
             }
         }
         status
