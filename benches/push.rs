@@ -14,8 +14,10 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+#[allow(dead_code, clippy::unwrap_used, reason = "shared with the tests, whose set-up may panic")]
 #[path = "../tests/support/net.rs"]
 mod net;
+#[allow(dead_code, clippy::unwrap_used, reason = "shared with the tests, whose set-up may panic")]
 #[path = "../tests/support/sshd.rs"]
 mod sshd;
 

@@ -79,11 +79,11 @@ fn found_out(lies: &[&str]) {
     std::fs::write(dir.join("known_hosts"), sshd.known_hosts()).unwrap();
     let user = std::process::Command::new("id").arg("-un").output().unwrap();
     let user = String::from_utf8(user.stdout).unwrap().trim().to_owned();
-    let (address, port, key) = (sshd.address(), sshd.port, sshd.client_key());
+    let (address, port, key) = (sshd.address(), sshd.port, sshd.client_key().display().to_string());
     let reach = |_| format!("address = \"{address}\"\nport = {port}\nuser = {user:?}\nidentity = {key:?}\n");
     let cluster = Cluster::new(1, TRUE, reach);
     std::os::unix::fs::symlink(cluster.dir.parent().unwrap().join("clock"), &clock).unwrap();
-    let ssh = format!("[ssh]\nknown_hosts = {:?}", dir.join("known_hosts"));
+    let ssh = format!("[ssh]\nknown_hosts = \"{}\"", dir.join("known_hosts").display());
     cluster.write(TRUE, &ssh, reach);
     cluster.build("1", GOOD);
     cluster.expect(0, &["promote"]);

@@ -380,7 +380,7 @@ fn a_guard_that_goes_back_after_resume_has_looked_is_noticed() {
     // Its first event, which comes before its first step, is held up by a pipe that has no room for it.
     let (mut reader, mut writer) = std::io::pipe().unwrap();
     rustix::io::ioctl_fionbio(&writer, true).unwrap();
-    while writer.write(&[b'\n']).is_ok() {}
+    while writer.write(b"\n").is_ok() {}
     rustix::io::ioctl_fionbio(&writer, false).unwrap();
     let mut command = lab.command(&["resume", "--format", "json"]);
     let mut child = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();

@@ -36,7 +36,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
     def log_message(self, *args): pass
 http.server.HTTPServer.allow_reuse_address = True
-http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+address, port = os.environ["LISTEN"].rsplit(":", 1)
+http.server.HTTPServer((address, int(port)), Handler).serve_forever()
 "#;
 
 /// What shells, systemd, supervisord and ini readers stumble over.
@@ -92,7 +93,7 @@ fn recipe(lab: &Lab, user: bool) {
         ["/usr/bin/python3", "-c", PROGRAM].into_iter().chain(texts).map(quote).collect();
     let mut env: Vec<String> =
         hostile.iter().enumerate().map(|(n, text)| format!("HOSTILE_{n} = {}", quote(text))).collect();
-    env.push("PORT = \"{{ vars.web_port }}\"".to_owned());
+    env.push("LISTEN = \"{{ node.address }}:{{ vars.web_port }}\"".to_owned());
     env.push("PW = \"{{ secret('pw') }}\"".to_owned());
     env.push("BEHAVE = \"{{ shared }}/logs/behave\"".to_owned());
     let path = lab.dir.join("recipes/web.toml");
@@ -251,7 +252,7 @@ pub(crate) fn starts_and_stops(lab: &Lab) {
     let stopped = lab.json(0, &["service", "stop"]);
     let took = begun.elapsed();
     assert_eq!(stopped["services"][0]["killed"], true, "{stopped}");
-    assert!(took > Duration::from_secs(2) && took < Duration::from_secs(8), "{took:?}");
+    assert!(took >= Duration::from_secs(2), "it was given less than its time: {took:?}");
     assert!(lab.ask("web", "n1").is_none());
     assert_eq!(process(lab)["process"], "stopped");
     behave(lab, "");
@@ -260,31 +261,28 @@ pub(crate) fn starts_and_stops(lab: &Lab) {
     assert_eq!(process(lab)["process"], "running");
 }
 
-/// Who ends by itself is up again; who does so again and again is failed, and at last left alone.
-pub(crate) fn flaps(lab: &Lab) {
+/// A service that ends is started again; one that does so again and again has failed, and is left alone in the end:
+/// `given_up` asks the supervisor.
+pub(crate) fn flaps(lab: &Lab, given_up: impl Fn() -> bool) {
     let before = answer(lab);
+    let ended = Instant::now();
     kill(lab, &process(lab)["pid"]);
     lab.until("it is up again", || lab.ask("web", "n1").is_some_and(|now| now["pid"] != before["pid"]));
-    let again = Instant::now();
     let now = process(lab);
     assert_eq!((&now["process"], &now["release"]), (&json!("failed"), &json!("1-1")), "{now}");
     lab.until("it counts as running", || process(lab)["process"] == "running");
-    assert!(again.elapsed() + Duration::from_secs(2) > QUICK, "{:?}", again.elapsed());
+    assert!(ended.elapsed() >= QUICK, "{:?}", ended.elapsed());
 
     behave(lab, "flap");
     let begun = starts(lab);
     kill(lab, &process(lab)["pid"]);
-    let ended = Instant::now();
     lab.until("it is seen to have ended", || process(lab)["process"] != "running");
-    let (mut count, mut since) = (starts(lab), Instant::now());
-    while since.elapsed() < Duration::from_secs(7) {
+    lab.until("it is left alone", || {
         assert_eq!(process(lab)["process"], "failed");
-        if starts(lab) != count {
-            (count, since) = (starts(lab), Instant::now());
-        }
-        assert!(ended.elapsed() < Duration::from_secs(90), "it flaps for ever");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+        given_up()
+    });
+    assert_eq!(process(lab)["process"], "failed");
+    let count = starts(lab);
     // systemd counts the starts of a minute, those before included.
     let tried = u32::try_from(count - begun).unwrap();
     assert!((1..=ATTEMPTS).contains(&tried), "{tried}");

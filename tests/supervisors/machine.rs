@@ -85,7 +85,7 @@ impl Machine {
             .spawn();
         let Ok(child) = child else { return skipped("there is no unshare") };
         let mut machine = Self { child, cgroup, enter: Vec::new(), units: dir.join("units") };
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + Duration::from_mins(2);
         loop {
             let said = || std::fs::read_to_string(&log).unwrap_or_default();
             if machine.child.try_wait().unwrap().is_some() || Instant::now() > until {

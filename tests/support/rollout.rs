@@ -22,6 +22,23 @@ const BACKSTOP: Duration = Duration::from_mins(2);
 /// The service is the demo's: windlass itself.
 const RUN: &str = "#!/bin/sh\nexec \"$PROGRAM\" demo-service web/conf/site.conf web\n";
 
+/// The same service as a foreign program, for supervisors: they tell a service from windlass itself, which starts it,
+/// and may hide the folder that windlass is in.
+const PYTHON: &str = r#"#!/usr/bin/python3
+import http.server, json
+lines = (line.partition("=") for line in open("web/conf/site.conf"))
+conf = {key.strip(): value.strip() for key, _, value in lines}
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps({"version": open("web/VERSION").read(), "conf": conf}).encode()
+        self.send_response(200); self.send_header("content-length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *args): pass
+http.server.HTTPServer.allow_reuse_address = True
+address, port = conf["listen"].rsplit(":", 1)
+http.server.HTTPServer((address, int(port)), Handler).serve_forever()
+"#;
+
 /// Conf that the demo's service reads, all of which it answers with.
 pub(crate) fn site(role: &str) -> String {
     format!(
@@ -83,6 +100,8 @@ pub(crate) struct Lab {
     versions: std::cell::RefCell<BTreeMap<String, String>>,
     /// Lines of each node's table in cluster.toml.
     nodes: BTreeMap<String, String>,
+    /// The script that starts a service that is not to die.
+    run: &'static str,
     /// The boot clock of the nodes, for tests that move it.
     pub(crate) clock: Option<Clock>,
     /// What commands are run through: a program and its first arguments; nothing as a rule.
@@ -93,6 +112,13 @@ impl Lab {
     /// Nodes `n1` to `n<count>`, local, all with role `web`.
     pub(crate) fn new(count: usize, rollout: &str) -> Self {
         Self::with(count, &["web"], rollout, |_, _| "transport = \"local\"\n".to_owned())
+    }
+
+    /// The same, with a service that is a foreign program.
+    pub(crate) fn foreign(count: usize) -> Self {
+        let mut lab = Self::new(count, "");
+        lab.run = PYTHON;
+        lab
     }
 
     /// With these roles on every node, and each node's way to be reached.
@@ -138,6 +164,7 @@ impl Lab {
             roles: roles.iter().map(|role| (*role).to_owned()).collect(),
             versions: std::cell::RefCell::default(),
             nodes,
+            run: RUN,
             clock: None,
             through: Vec::new(),
         };
@@ -184,8 +211,8 @@ impl Lab {
             flate2::write::GzEncoder::new(std::fs::File::create(path).unwrap(), flate2::Compression::fast());
         let mut tar = tar::Builder::new(gzip);
         let (run, key) = match mode {
-            Mode::Good => (RUN, "greeting"),
-            Mode::Sick(_) => (RUN, "missing"),
+            Mode::Good => (self.run, "greeting"),
+            Mode::Sick(_) => (self.run, "missing"),
             Mode::Dies => ("#!/bin/sh\nexit 3\n", "greeting"),
         };
         let library = "x".repeat(100_000);
