@@ -345,6 +345,7 @@ impl Bench {
 
     /// Kills whatever still runs of this node, by its ids.
     pub(crate) fn end_processes(&self) {
+        end_keepers(&self.lab.root);
         let root = self.lab.root.to_str().unwrap();
         end_all(|pid: u32| {
             let at = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
@@ -367,6 +368,24 @@ impl Drop for Bench {
     fn drop(&mut self) {
         self.end_processes();
     }
+}
+
+/// Kills the keepers that the pid files of a node's roles name.
+///
+/// Neither the working directory nor the command line of a keeper says which node it serves. One that stays starts
+/// its service again a second after that was killed, also in a node that was put back to an earlier state.
+pub(crate) fn end_keepers(root: &Path) {
+    let roles = std::fs::read_dir(root.join("roles")).into_iter().flatten().flatten();
+    let keepers: Vec<u64> = roles
+        .filter_map(|role| {
+            let text = std::fs::read_to_string(role.path().join("pid")).ok()?;
+            serde_json::from_str::<Value>(&text).ok()?["keep"]["pid"].as_u64()
+        })
+        .collect();
+    end_all(|pid| {
+        let line = || std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        keepers.contains(&pid.into()) && line().contains("\0node\0keep\0")
+    });
 }
 
 /// Kills these processes, by their ids, and waits until they are gone.

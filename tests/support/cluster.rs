@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::bench::{SECRET, copy, end_all, print, processes};
+use crate::support::bench::{SECRET, copy, end_all, end_keepers, print, processes};
 use crate::support::clock::Clock;
 
 const RECIPE: &str = r#"
@@ -196,6 +196,9 @@ impl Cluster {
 
     /// Kills whatever runs of its nodes, by its ids.
     pub(crate) fn end_processes(&self) {
+        for node in &self.nodes {
+            end_keepers(&self.root(node));
+        }
         let nodes = self.dir.parent().unwrap().join("nodes");
         let nodes = nodes.to_str().unwrap();
         end_all(|pid| {
