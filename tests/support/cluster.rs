@@ -153,7 +153,12 @@ impl Cluster {
             } else {
                 let pids = std::fs::read_to_string(self.root(name).join("roles/web/pid")).unwrap_or_default();
                 let log = std::fs::read_to_string(self.root(name).join("roles/web/shared/logs/web.log"));
-                assert_eq!(self.runs(name), [""; 0], "{what}: {node}; pid file: {}; log: {log:?}", pids.trim());
+                assert_eq!(
+                    self.runs(name),
+                    [""; 0],
+                    "{what}: {node}; pid file: {}; log: {log:?}",
+                    pids.trim()
+                );
             }
         }
         status

@@ -23,8 +23,3 @@ pub(crate) mod tools;
 pub(crate) mod tracer;
 pub(crate) mod vendor;
 pub(crate) mod worker;
-
-/// Whether everything is tried, not a part that is quick.
-pub(crate) fn long() -> bool {
-    std::env::var_os("WINDLASS_LONG").is_some()
-}
