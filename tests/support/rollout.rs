@@ -265,8 +265,13 @@ impl Lab {
 
     /// The program, run through whatever it has to be.
     pub(crate) fn windlass(&self) -> Command {
-        let own = env!("CARGO_BIN_EXE_windlass");
-        let Some((program, first)) = self.through.split_first() else { return Command::new(own) };
+        let built = env!("CARGO_BIN_EXE_windlass");
+        let Some((program, first)) = self.through.split_first() else { return Command::new(built) };
+        // Another user may not reach the folder that it was built in.
+        let own = self.dir.join("windlass-program");
+        if !own.exists() {
+            std::fs::hard_link(built, &own).or_else(|_| std::fs::copy(built, &own).map(drop)).unwrap();
+        }
         let mut command = Command::new(program);
         command.args(first).arg(own);
         command
