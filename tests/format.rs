@@ -16,6 +16,8 @@ use windlass::model::{Cancel, Digest};
 use windlass::recipe::Lock;
 use windlass::store::Store;
 
+use crate::support::project::copy_tree;
+
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1")
 }
@@ -48,23 +50,10 @@ fn failed(folder: &Path, arguments: &[&str], code: i32) -> String {
     streams
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 /// The fixture's project in a folder of its own, with its store or without.
 fn project(with_store: bool) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    copy(&fixture(), dir.path());
+    copy_tree(&fixture(), dir.path());
     if !with_store {
         fs::remove_dir_all(dir.path().join("out")).unwrap();
     }

@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::bench::processes;
 use crate::support::cluster::{Cluster, GOOD, text};
 use crate::support::net::Net as Claim;
 use crate::support::node::until;
 use crate::support::seed::{Random, seed};
-use crate::support::sshd::keygen;
+use crate::support::sshd::{descendants, keygen};
 
 /// A controller gives up a node that it does not hear any more, in far less than this.
 const BOUND: Duration = Duration::from_mins(5);
@@ -111,32 +110,25 @@ impl Space {
 
     /// What serves connections, but for services and guards.
     fn sessions(&self) -> Vec<Pid> {
-        let mut all = Vec::new();
-        descendants(self.server.as_ref().unwrap().id(), &mut all);
-        let line = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let ours = |pid: &u32| line(*pid).contains("sshd") || line(*pid).contains("\0call");
-        all.into_iter().filter(ours).filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?)).collect()
+        let ours = |pid: &Pid| {
+            let line = command_line(*pid);
+            line.contains("sshd") || line.contains("\0call")
+        };
+        descendants(self.server.as_ref().unwrap().id()).into_iter().filter(ours).collect()
     }
 }
 
-fn descendants(pid: u32, all: &mut Vec<u32>) {
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
-        all.push(child);
-        descendants(child, all);
-    }
+/// The arguments of a process, each ended by a NUL; empty once it has ended.
+fn command_line(pid: Pid) -> String {
+    std::fs::read_to_string(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default()
 }
 
 impl Drop for Space {
     fn drop(&mut self) {
-        let named = |pid: u32| {
-            std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().contains("sshd")
-        };
         if let Some(server) = &mut self.server {
-            let mut all = Vec::new();
-            descendants(server.id(), &mut all);
-            for pid in processes(|pid| all.contains(&pid) && named(pid)) {
-                let _gone = kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL);
+            let all = descendants(server.id()).into_iter();
+            for pid in all.filter(|pid| command_line(*pid).contains("sshd")) {
+                let _gone = kill_process(pid, Signal::KILL);
             }
             let _gone = server.kill();
             let _gone = server.wait();

@@ -1,11 +1,12 @@
 //! The stock recipes: they name artifacts that exist in vendors' layouts, all of them build, and raising one
 //! product changes the bundles that hold it and no other.
 
+use crate::support::project::copy_tree;
 use crate::support::vendor;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 type Versions = BTreeMap<String, String>;
@@ -192,19 +193,6 @@ impl Project {
                 (text(&bundle["role"]), bundle_of)
             })
             .collect()
-    }
-}
-
-/// Copies files with their modes; conf has scripts.
-fn copy_tree(from: &Path, to: &Path) {
-    for entry in walkdir::WalkDir::new(from) {
-        let entry = entry.unwrap();
-        let target: PathBuf = to.join(entry.path().strip_prefix(from).unwrap());
-        if entry.file_type().is_dir() {
-            fs::create_dir_all(target).unwrap();
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
     }
 }
 

@@ -154,7 +154,8 @@ fn launch(dir: &Path, address: Ipv4Addr, config: &str) -> Child {
         .unwrap()
 }
 
-fn descendants(pid: u32) -> Vec<Pid> {
+/// Every process below one, each before its own.
+pub(crate) fn descendants(pid: u32) -> Vec<Pid> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let mut all = Vec::new();
     for child in children.split_whitespace().filter_map(|text| text.parse::<u32>().ok()) {
